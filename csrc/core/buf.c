@@ -1,0 +1,104 @@
+/* buf.c - the bounded byte buffer. */
+#include "ibk/buf.h"
+
+#define FIRST_CAPACITY 128u
+
+static void init(struct ibk_buf *buf, size_t limit, bool secret)
+{
+    *buf = (struct ibk_buf){.limit = limit, .secret = secret, .broken = IBK_OK};
+}
+
+void ibk_buf_init(struct ibk_buf *buf, size_t limit)
+{
+    init(buf, limit, false);
+}
+
+void ibk_buf_init_secret(struct ibk_buf *buf, size_t limit)
+{
+    init(buf, limit, true);
+}
+
+static void give_back(struct ibk_buf *buf)
+{
+    if (buf->secret) {
+        ibk_free_secret(buf->data, buf->capacity);
+    } else {
+        ibk_free(buf->data);
+    }
+}
+
+void ibk_buf_clean(struct ibk_buf *buf)
+{
+    give_back(buf);
+    init(buf, buf->limit, buf->secret);
+}
+
+/* Copies into new memory instead of realloc, which may leave a secret behind where it stood. */
+static void grow(struct ibk_buf *buf, size_t needed)
+{
+    size_t capacity = buf->capacity < FIRST_CAPACITY ? FIRST_CAPACITY : buf->capacity;
+    while (capacity < needed) {
+        capacity = capacity > SIZE_MAX / 2 ? needed : capacity * 2;
+    }
+    uint8_t *data = ibk_alloc(capacity);
+    if (data == NULL) {
+        buf->broken = IBK_E_NO_MEMORY;
+        return;
+    }
+    if (buf->len > 0) {
+        memcpy(data, buf->data, buf->len);
+    }
+    give_back(buf);
+    buf->data = data;
+    buf->capacity = capacity;
+}
+
+uint8_t *ibk_buf_put_room(struct ibk_buf *buf, size_t len)
+{
+    size_t needed;
+    if (buf->broken != IBK_OK) {
+        return NULL;
+    }
+    if (!ibk_add_size(buf->len, len, &needed) || needed > buf->limit) {
+        buf->broken = IBK_E_LIMIT;
+        return NULL;
+    }
+    if (needed > buf->capacity || buf->data == NULL) {
+        grow(buf, needed);
+        if (buf->broken != IBK_OK) {
+            return NULL;
+        }
+    }
+    uint8_t *room = buf->data + buf->len;
+    buf->len = needed;
+    return room;
+}
+
+void ibk_buf_put(struct ibk_buf *buf, ibk_span bytes)
+{
+    uint8_t *room = ibk_buf_put_room(buf, bytes.len);
+    if (room != NULL && bytes.len > 0) {
+        memcpy(room, bytes.data, bytes.len);
+    }
+}
+
+void ibk_buf_put_byte(struct ibk_buf *buf, uint8_t byte)
+{
+    ibk_buf_put(buf, ibk_span_of(&byte, 1));
+}
+
+void ibk_buf_put_text(struct ibk_buf *buf, const char *text)
+{
+    ibk_buf_put(buf, ibk_span_text(text));
+}
+
+ibk_code ibk_buf_check(const struct ibk_buf *buf, const char *what, struct ibk_error *err)
+{
+    if (buf->broken == IBK_E_LIMIT) {
+        return ibk_fail(err, IBK_E_LIMIT, __func__, "%s would pass the limit of %zu bytes", what, buf->limit);
+    }
+    if (buf->broken != IBK_OK) {
+        return ibk_fail_memory(err, __func__);
+    }
+    return IBK_OK;
+}

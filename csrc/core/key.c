@@ -1,0 +1,405 @@
+/* key.c - private RSA keys through EVP. */
+#include "ibk/key.h"
+
+#include "ibk/encode.h"
+#include "ossl.h"
+#include "pem.h"
+
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/decoder.h>
+#include <openssl/err.h>
+#include <openssl/rsa.h>
+#include <openssl/x509.h>
+#include <stdatomic.h>
+
+#define MAX_MODULUS_SIZE (IBK_RSA_MAX_BITS / 8)
+
+struct ibk_rsa_key {
+    atomic_size_t references;
+    EVP_PKEY *pkey; /* only read */
+    size_t size;    /* of the modulus, bytes */
+};
+
+/* Takes pkey over, also on failure. */
+static ibk_code wrap(EVP_PKEY *pkey, struct ibk_rsa_key **out, struct ibk_error *err)
+{
+    struct ibk_rsa_key *key = ibk_alloc(sizeof *key);
+    if (key == NULL) {
+        EVP_PKEY_free(pkey);
+        return ibk_fail_memory(err, "ibk_rsa_key_load");
+    }
+    atomic_init(&key->references, 1);
+    key->pkey = pkey;
+    key->size = (size_t)EVP_PKEY_get_size(pkey);
+    *out = key;
+    return IBK_OK;
+}
+
+struct ibk_rsa_key *ibk_rsa_key_acquire(struct ibk_rsa_key *key)
+{
+    if (key != NULL) {
+        atomic_fetch_add_explicit(&key->references, 1, memory_order_relaxed);
+    }
+    return key;
+}
+
+void ibk_rsa_key_release(struct ibk_rsa_key *key)
+{
+    if (key != NULL && atomic_fetch_sub_explicit(&key->references, 1, memory_order_acq_rel) == 1) {
+        EVP_PKEY_free(key->pkey);
+        ibk_free(key);
+    }
+}
+
+/* NULL where the bytes hold no such key. Without pass phrase the decoder fails instead of asking at the terminal. */
+static EVP_PKEY *decode(const struct ibk_pem *pem, int selection, const struct ibk_secret *passphrase)
+{
+    EVP_PKEY *pkey = NULL;
+    const unsigned char *data = pem->bytes.data;
+    size_t len = pem->bytes.len;
+    OSSL_DECODER_CTX *context =
+        OSSL_DECODER_CTX_new_for_pkey(&pkey, pem->bytes_are_pem ? "PEM" : "DER", NULL, NULL, selection, NULL, NULL);
+    bool ready = context != NULL;
+    if (ready && passphrase != NULL) {
+        ibk_span phrase = ibk_secret_peek(passphrase);
+        ready = OSSL_DECODER_CTX_set_passphrase(context, phrase.data, phrase.len) == 1;
+    }
+    if (!ready || OSSL_DECODER_from_data(context, &data, &len) != 1) {
+        EVP_PKEY_free(pkey);
+        pkey = NULL;
+    }
+    OSSL_DECODER_CTX_free(context);
+    return pkey;
+}
+
+/* What people put into the place of a private key, by the label of its PEM block. */
+static const char *foreign_label(const char *label)
+{
+    static const struct {
+        const char *label;
+        const char *name;
+    } foreign[] = {
+        {"PUBLIC KEY", "a public key"},
+        {"RSA PUBLIC KEY", "a public key"},
+        {"CERTIFICATE", "a certificate"},
+        {"CERTIFICATE REQUEST", "a certificate request"},
+        {"EC PRIVATE KEY", "an EC key"},
+        {"EC PARAMETERS", "an EC key"},
+        {"DSA PRIVATE KEY", "a DSA key"},
+        {"OPENSSH PRIVATE KEY", "a key in OpenSSH's own format"},
+        {"DH PARAMETERS", "a Diffie-Hellman parameter file"},
+        {"X9.42 DH PARAMETERS", "a Diffie-Hellman parameter file"},
+    };
+    for (size_t i = 0; i < sizeof foreign / sizeof foreign[0]; i++) {
+        if (strcmp(label, foreign[i].label) == 0) {
+            return foreign[i].name;
+        }
+    }
+    return NULL;
+}
+
+/* DER has no label: find out by trying. */
+static const char *foreign_der(const struct ibk_pem *pem)
+{
+    const unsigned char *data = pem->bytes.data;
+    const char *name = NULL;
+    EVP_PKEY *public_key = decode(pem, EVP_PKEY_PUBLIC_KEY, NULL);
+    X509 *certificate = d2i_X509(NULL, &data, (long)pem->bytes.len);
+    if (certificate != NULL) {
+        name = "a certificate";
+    } else if (public_key != NULL) {
+        name = "a public key";
+    }
+    X509_free(certificate);
+    EVP_PKEY_free(public_key);
+    return name;
+}
+
+static ibk_code refuse_undecoded(const struct ibk_pem *pem, const struct ibk_secret *passphrase, const char *what,
+                                 struct ibk_error *err)
+{
+    const char *foreign = foreign_der(pem);
+    ERR_clear_error();
+    if (pem->encrypted && passphrase == NULL) {
+        return ibk_fail(err, IBK_E_PASSPHRASE, "ibk_rsa_key_load", "%s: it is encrypted and no pass phrase was given", what);
+    }
+    if (pem->encrypted) {
+        return ibk_fail(err, IBK_E_PASSPHRASE, "ibk_rsa_key_load", "%s: it is encrypted and the pass phrase does not open it",
+                        what);
+    }
+    if (foreign != NULL) {
+        return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: this is %s, expected a private RSA key", what, foreign);
+    }
+    return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load",
+                    "%s: %zu bytes that are no private key (cut off, or changed while copying?)", what, pem->bytes.len);
+}
+
+static ibk_code check_rsa(EVP_PKEY *pkey, const char *what, struct ibk_error *err)
+{
+    int bits = EVP_PKEY_get_bits(pkey);
+    BIGNUM *private_exponent = NULL;
+    bool is_private = EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_RSA_D, &private_exponent) == 1;
+    BN_clear_free(private_exponent);
+    ERR_clear_error();
+    if (EVP_PKEY_is_a(pkey, "RSA") != 1) {
+        const char *type = EVP_PKEY_get0_type_name(pkey);
+        return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: this is an %.20s key, expected a private RSA key", what,
+                        type == NULL ? "unknown" : type);
+    }
+    if (!is_private) {
+        return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: this is a public key, expected a private RSA key", what);
+    }
+    if (bits < (int)IBK_RSA_MIN_BITS || bits > (int)IBK_RSA_MAX_BITS) {
+        return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: RSA key of %d bits, expected %u to %u", what, bits,
+                        IBK_RSA_MIN_BITS, IBK_RSA_MAX_BITS);
+    }
+    return IBK_OK;
+}
+
+ibk_code ibk_rsa_key_load(ibk_span file, const struct ibk_secret *passphrase, const char *what, struct ibk_rsa_key **out,
+                          struct ibk_error *err)
+{
+    struct ibk_pem pem;
+    EVP_PKEY *pkey = NULL;
+
+    *out = NULL;
+    ibk_code code = ibk_pem_read(file, "PRIVATE KEY", what, IBK_E_KEY_FORMAT, &pem, err);
+    if (code != IBK_OK) {
+        goto done;
+    }
+    const char *foreign = foreign_label(pem.label);
+    if (foreign != NULL) {
+        code = ibk_fail(err, IBK_E_KEY_FORMAT, __func__, "%s: this is %s (BEGIN %s), expected a private RSA key", what, foreign,
+                        pem.label);
+        goto done;
+    }
+    pkey = decode(&pem, EVP_PKEY_KEYPAIR, passphrase);
+    if (pkey == NULL) {
+        code = refuse_undecoded(&pem, passphrase, what, err);
+        goto done;
+    }
+    code = check_rsa(pkey, what, err);
+    if (code == IBK_OK) {
+        code = wrap(pkey, out, err);
+        pkey = NULL;
+    }
+done:
+    EVP_PKEY_free(pkey);
+    ibk_pem_clean(&pem);
+    ERR_clear_error();
+    return code;
+}
+
+struct keygen_watch {
+    const struct ibk_progress *progress;
+    bool stopped;
+};
+
+static int keygen_step(EVP_PKEY_CTX *context)
+{
+    struct keygen_watch *watch = EVP_PKEY_CTX_get_app_data(context);
+    if (!watch->stopped && watch->progress != NULL && watch->progress->step(watch->progress->context) != 0) {
+        watch->stopped = true;
+    }
+    return !watch->stopped;
+}
+
+ibk_code ibk_rsa_key_generate(unsigned int bits, const struct ibk_progress *progress, struct ibk_rsa_key **out,
+                              struct ibk_error *err)
+{
+    struct keygen_watch watch = {.progress = progress, .stopped = false};
+    EVP_PKEY *pkey = NULL;
+
+    *out = NULL;
+    if (bits < IBK_RSA_MIN_BITS || bits > IBK_RSA_MAX_BITS) {
+        return ibk_fail(err, IBK_E_ARGUMENT, __func__, "RSA key of %u bits asked for, expected %u to %u", bits, IBK_RSA_MIN_BITS,
+                        IBK_RSA_MAX_BITS);
+    }
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    bool good = context != NULL && EVP_PKEY_keygen_init(context) > 0 &&
+                EVP_PKEY_CTX_set_rsa_keygen_bits(context, (int)bits) > 0;
+    if (good) {
+        EVP_PKEY_CTX_set_app_data(context, &watch);
+        EVP_PKEY_CTX_set_cb(context, keygen_step);
+        good = EVP_PKEY_generate(context, &pkey) > 0;
+    }
+    EVP_PKEY_CTX_free(context);
+    if (watch.stopped) {
+        EVP_PKEY_free(pkey);
+        ERR_clear_error();
+        return ibk_fail(err, IBK_E_INTERRUPTED, __func__, "key generation was stopped");
+    }
+    if (!good) {
+        return ibk_fail_ossl(err, IBK_E_CRYPTO, __func__, "RSA key could not be generated");
+    }
+    return wrap(pkey, out, err);
+}
+
+size_t ibk_rsa_key_bits(const struct ibk_rsa_key *key)
+{
+    return (size_t)EVP_PKEY_get_bits(key->pkey);
+}
+
+size_t ibk_rsa_key_size(const struct ibk_rsa_key *key)
+{
+    return key->size;
+}
+
+ibk_code ibk_rsa_key_fingerprint(const struct ibk_rsa_key *key, uint8_t out[IBK_FINGERPRINT_SIZE], struct ibk_error *err)
+{
+    unsigned char *der = NULL;
+    const struct ibk_ossl *ossl = ibk_ossl_get(err);
+    if (ossl == NULL) {
+        return IBK_E_CRYPTO;
+    }
+    int len = i2d_PUBKEY(key->pkey, &der);
+    bool good = len > 0 && EVP_Digest(der, (size_t)len, out, NULL, ossl->sha256, NULL) == 1;
+    OPENSSL_free(der);
+    return good ? IBK_OK : ibk_fail_ossl(err, IBK_E_CRYPTO, __func__, "public key could not be encoded");
+}
+
+ibk_code ibk_rsa_key_put_public(const struct ibk_rsa_key *key, struct ibk_buf *out, struct ibk_error *err)
+{
+    unsigned char *der = NULL;
+    int len = i2d_PUBKEY(key->pkey, &der);
+    if (len <= 0) {
+        return ibk_fail_ossl(err, IBK_E_CRYPTO, __func__, "public key could not be encoded");
+    }
+    ibk_pem_put(out, "PUBLIC KEY", ibk_span_of(der, (size_t)len));
+    OPENSSL_free(der);
+    return ibk_buf_check(out, "public key", err);
+}
+
+ibk_code ibk_rsa_key_put_private(const struct ibk_rsa_key *key, struct ibk_buf *out, struct ibk_error *err)
+{
+    unsigned char *der = NULL;
+    PKCS8_PRIV_KEY_INFO *info = EVP_PKEY2PKCS8(key->pkey);
+    int len = info == NULL ? -1 : i2d_PKCS8_PRIV_KEY_INFO(info, &der);
+    PKCS8_PRIV_KEY_INFO_free(info);
+    if (len <= 0) {
+        return ibk_fail_ossl(err, IBK_E_CRYPTO, __func__, "private key could not be encoded");
+    }
+    ibk_pem_put(out, "PRIVATE KEY", ibk_span_of(der, (size_t)len));
+    OPENSSL_clear_free(der, (size_t)len);
+    return ibk_buf_check(out, "private key", err);
+}
+
+ibk_code ibk_rsa_sign(const struct ibk_rsa_key *key, ibk_span message, struct ibk_buf *out, struct ibk_error *err)
+{
+    uint8_t signature[MAX_MODULUS_SIZE];
+    size_t len = sizeof signature;
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    bool good = context != NULL && EVP_DigestSignInit_ex(context, NULL, "SHA256", NULL, NULL, key->pkey, NULL) > 0 &&
+                EVP_DigestSign(context, signature, &len, message.data, message.len) > 0;
+    EVP_MD_CTX_free(context);
+    if (!good) {
+        return ibk_fail_ossl(err, IBK_E_CRYPTO, __func__, "RSA signature failed");
+    }
+    ibk_buf_put(out, ibk_span_of(signature, len));
+    return ibk_buf_check(out, "RSA signature", err);
+}
+
+/* The ciphertext's bytes, as many as the modulus has, or IBK_E_KEY_MISMATCH that says both lengths. */
+static ibk_code decode_ciphertext(const struct ibk_rsa_key *key, ibk_span text, struct ibk_buf *out, struct ibk_error *err)
+{
+    size_t expected = (key->size + 2) / 3 * 4;
+    if (text.len != expected) {
+        return ibk_fail(err, IBK_E_KEY_MISMATCH, "ibk_rsa_decrypt",
+                        "access token secret has %zu characters, expected %zu for this %zu-bit key", text.len, expected,
+                        ibk_rsa_key_bits(key));
+    }
+    ibk_code code = ibk_base64_decode(text, "access token secret", out, err);
+    if (code == IBK_E_ENCODING) {
+        code = IBK_E_KEY_MISMATCH;
+        if (err != NULL) {
+            err->code = code;
+        }
+    } else if (code == IBK_OK && out->len != key->size) {
+        code = ibk_fail(err, IBK_E_KEY_MISMATCH, "ibk_rsa_decrypt",
+                        "access token secret has %zu bytes, expected %zu for this %zu-bit key", out->len, key->size,
+                        ibk_rsa_key_bits(key));
+    }
+    return code;
+}
+
+/*
+ * From 3.2 on OpenSSL answers a wrong key with random bytes instead of an error, where the provider has the parameter.
+ * Say it explicitly, so that the behaviour does not depend on a configuration file.
+ */
+static bool reject_implicitly(EVP_PKEY_CTX *context)
+{
+    unsigned int on = 1;
+    static const char name[] = "implicit-rejection"; /* OSSL_ASYM_CIPHER_PARAM_IMPLICIT_REJECTION, absent from 3.0's headers */
+    const OSSL_PARAM *settable = EVP_PKEY_CTX_settable_params(context);
+    if (settable == NULL || OSSL_PARAM_locate_const(settable, name) == NULL) {
+        return true;
+    }
+    const OSSL_PARAM params[] = {OSSL_PARAM_construct_uint(name, &on), OSSL_PARAM_construct_end()};
+    return EVP_PKEY_CTX_set_params(context, params) > 0;
+}
+
+/* plaintext has MAX_MODULUS_SIZE bytes; OpenSSL insists on room for the whole modulus. */
+static bool decrypt(const struct ibk_rsa_key *key, int padding, ibk_span ciphertext, uint8_t *plaintext, size_t *len)
+{
+    *len = MAX_MODULUS_SIZE;
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(NULL, key->pkey, NULL);
+    bool good = context != NULL && EVP_PKEY_decrypt_init(context) > 0 && EVP_PKEY_CTX_set_rsa_padding(context, padding) > 0 &&
+                (padding != RSA_PKCS1_PADDING || reject_implicitly(context)) &&
+                EVP_PKEY_decrypt(context, plaintext, len, ciphertext.data, ciphertext.len) > 0;
+    EVP_PKEY_CTX_free(context);
+    return good;
+}
+
+ibk_code ibk_rsa_decrypt(const struct ibk_rsa_key *key, ibk_span base64_ciphertext, struct ibk_secret **out,
+                         struct ibk_error *err)
+{
+    uint8_t plaintext[MAX_MODULUS_SIZE];
+    struct ibk_buf ciphertext;
+    size_t len;
+
+    *out = NULL;
+    ibk_buf_init(&ciphertext, MAX_MODULUS_SIZE);
+    ibk_code code = decode_ciphertext(key, base64_ciphertext, &ciphertext, err);
+    if (code == IBK_OK && (!decrypt(key, RSA_PKCS1_PADDING, ibk_buf_peek(&ciphertext), plaintext, &len) || len == 0)) {
+        ERR_clear_error(); /* one text for every cause: the reason must not be a signal */
+        code = ibk_fail(err, IBK_E_KEY_MISMATCH, __func__, "access token secret does not decrypt with this key");
+    }
+    if (code == IBK_OK) {
+        code = ibk_secret_new(ibk_span_of(plaintext, len), out, err);
+    }
+    OPENSSL_cleanse(plaintext, sizeof plaintext);
+    ibk_buf_clean(&ciphertext);
+    return code;
+}
+
+/* 00 02, at least eight padding bytes other than zero, 00, at least one byte of message (RFC 8017 section 7.2.2). */
+static bool is_padded(const uint8_t *block, size_t len)
+{
+    size_t i = 2;
+    if (len < 12 || block[0] != 0 || block[1] != 2) {
+        return false;
+    }
+    while (i < len && block[i] != 0) {
+        i++;
+    }
+    return i >= 10 && i + 1 < len;
+}
+
+ibk_code ibk_rsa_fits(const struct ibk_rsa_key *key, ibk_span base64_ciphertext, bool *fits, struct ibk_error *err)
+{
+    uint8_t block[MAX_MODULUS_SIZE];
+    struct ibk_buf ciphertext;
+    size_t len;
+
+    *fits = false;
+    ibk_buf_init(&ciphertext, MAX_MODULUS_SIZE);
+    ibk_code code = decode_ciphertext(key, base64_ciphertext, &ciphertext, err);
+    if (code == IBK_OK) {
+        *fits = decrypt(key, RSA_NO_PADDING, ibk_buf_peek(&ciphertext), block, &len) && is_padded(block, len);
+        ERR_clear_error(); /* a number beyond the modulus is an error to OpenSSL and just "no" here */
+    }
+    OPENSSL_cleanse(block, sizeof block);
+    ibk_buf_clean(&ciphertext);
+    return code;
+}

@@ -1,0 +1,78 @@
+/* mac.c - HMAC through a keyed template that each computation duplicates. */
+#include "ibk/mac.h"
+
+#include "ossl.h"
+
+#include <openssl/core_names.h>
+#include <openssl/params.h>
+
+struct ibk_mac_key {
+    EVP_MAC_CTX *keyed; /* only read after it was made */
+    size_t size;
+};
+
+size_t ibk_mac_size(enum ibk_mac mac)
+{
+    return mac == IBK_HMAC_SHA1 ? 20 : 32;
+}
+
+ibk_code ibk_mac_key_new(enum ibk_mac mac, const struct ibk_secret *key, struct ibk_mac_key **out, struct ibk_error *err)
+{
+    char sha1[] = "SHA1";
+    char sha256[] = "SHA256";
+    ibk_span bytes = ibk_secret_peek(key);
+
+    *out = NULL;
+    const struct ibk_ossl *ossl = ibk_ossl_get(err);
+    if (ossl == NULL) {
+        return IBK_E_CRYPTO;
+    }
+    if (bytes.len == 0) {
+        return ibk_fail(err, IBK_E_ARGUMENT, __func__, "an HMAC key of 0 bytes protects nothing");
+    }
+    struct ibk_mac_key *made = ibk_alloc(sizeof *made);
+    if (made == NULL) {
+        return ibk_fail_memory(err, __func__);
+    }
+    const OSSL_PARAM digest[] = {
+        OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, mac == IBK_HMAC_SHA1 ? sha1 : sha256, 0),
+        OSSL_PARAM_construct_end(),
+    };
+    *made = (struct ibk_mac_key){.keyed = EVP_MAC_CTX_new(ossl->hmac), .size = ibk_mac_size(mac)};
+    if (made->keyed == NULL || EVP_MAC_init(made->keyed, bytes.data, bytes.len, digest) != 1) {
+        ibk_mac_key_free(made);
+        return ibk_fail_ossl(err, IBK_E_CRYPTO, __func__, "HMAC could not be set up");
+    }
+    *out = made;
+    return IBK_OK;
+}
+
+void ibk_mac_key_free(struct ibk_mac_key *key)
+{
+    if (key != NULL) {
+        EVP_MAC_CTX_free(key->keyed); /* wipes the key */
+        ibk_free(key);
+    }
+}
+
+ibk_code ibk_mac_compute(const struct ibk_mac_key *key, ibk_span message, uint8_t out[IBK_MAC_MAX_SIZE], struct ibk_error *err)
+{
+    size_t len = 0;
+    EVP_MAC_CTX *context = EVP_MAC_CTX_dup(key->keyed);
+    bool good = context != NULL && EVP_MAC_update(context, message.data, message.len) == 1 &&
+                EVP_MAC_final(context, out, &len, IBK_MAC_MAX_SIZE) == 1 && len == key->size;
+    EVP_MAC_CTX_free(context);
+    return good ? IBK_OK : ibk_fail_ossl(err, IBK_E_CRYPTO, __func__, "HMAC failed");
+}
+
+ibk_code ibk_mac_once(enum ibk_mac mac, const struct ibk_secret *key, ibk_span message, uint8_t out[IBK_MAC_MAX_SIZE],
+                      struct ibk_error *err)
+{
+    struct ibk_mac_key *keyed;
+    ibk_code code = ibk_mac_key_new(mac, key, &keyed, err);
+    if (code == IBK_OK) {
+        code = ibk_mac_compute(keyed, message, out, err);
+        ibk_mac_key_free(keyed);
+    }
+    return code;
+}

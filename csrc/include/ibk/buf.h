@@ -1,0 +1,47 @@
+/*
+ * buf.h - a growing byte buffer with a hard limit.
+ *
+ * The buffer owns its memory and is the only one to move it. Appending never fails on the spot: the first append that would
+ * pass the limit or finds no memory marks the buffer broken, later ones do nothing, and ibk_buf_check tells. So text can be
+ * put together line by line and checked once, before anybody reads it.
+ *
+ * A buffer made with ibk_buf_init_secret wipes what it leaves behind when it grows and when it is cleaned.
+ */
+#ifndef IBK_BUF_H
+#define IBK_BUF_H
+
+#include "ibk/error.h"
+
+struct ibk_buf {
+    uint8_t *data;
+    size_t len;
+    size_t capacity;
+    size_t limit; /* len never passes it */
+    bool secret;
+    ibk_code broken; /* IBK_OK, IBK_E_LIMIT or IBK_E_NO_MEMORY */
+};
+
+/* No memory is taken before the first byte is put. limit in bytes. */
+void ibk_buf_init(struct ibk_buf *buf, size_t limit);
+void ibk_buf_init_secret(struct ibk_buf *buf, size_t limit);
+
+/* Gives the memory back (wiped, if secret). The buffer is then empty and may be used again. */
+void ibk_buf_clean(struct ibk_buf *buf);
+
+void ibk_buf_put(struct ibk_buf *buf, ibk_span bytes);
+void ibk_buf_put_byte(struct ibk_buf *buf, uint8_t byte);
+void ibk_buf_put_text(struct ibk_buf *buf, const char *text);
+
+/* Room for len bytes at the end, to be written by the caller at once; counted as put. NULL when the buffer is broken. */
+uint8_t *ibk_buf_put_room(struct ibk_buf *buf, size_t len);
+
+/* IBK_OK, or the failure that an earlier put met. `what` names the contents in the error text ("base string"). */
+ibk_code ibk_buf_check(const struct ibk_buf *buf, const char *what, struct ibk_error *err) IBK_MUST_USE;
+
+/* Borrowed: valid until the next put or clean. */
+static inline ibk_span ibk_buf_peek(const struct ibk_buf *buf)
+{
+    return ibk_span_of(buf->data, buf->len);
+}
+
+#endif
