@@ -1,0 +1,173 @@
+"""The typed face of the C module. Internal: people use the classes of `ibkr_oauth`.
+
+Texts are `str`, bytes are `bytes`, `bytearray` or `memoryview`, and pairs are (name, value) tuples of decoded `str`. Failures
+raise the classes of `ibkr_oauth.errors`; a value of a wrong type raises `TypeError`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar, TypeAlias, final
+
+_Bytes: TypeAlias = bytes | bytearray | memoryview
+_Pairs: TypeAlias = Sequence[tuple[str, str]]
+_Progress: TypeAlias = Callable[[], object]
+
+@final
+class Secret:
+    """Bytes that are wiped when the last holder lets go. `repr` hides them, `==` takes constant time, pickling is refused."""
+
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    def __new__(cls, data: _Bytes) -> Secret: ...
+    @staticmethod
+    def from_base64(text: str, what: str = "secret") -> Secret:
+        """From strict base64 text; `what` names the value in the error."""
+    def reveal(self) -> bytes:
+        """The bytes themselves: the one exit. The copy cannot be wiped any more."""
+    def reveal_base64(self) -> str:
+        """The bytes as base64 text, likewise unprotected."""
+    def __len__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+
+@final
+class RSAKey:
+    """A private RSA key of 2048 bits or more."""
+
+    @staticmethod
+    def load(data: _Bytes, passphrase: _Bytes | None = None, what: str = "private key") -> RSAKey:
+        """From PEM in any spelling or DER. `what` names the key in errors ("signing key")."""
+    @staticmethod
+    def generate(bits: int = 2048, progress: _Progress | None = None) -> RSAKey:
+        """`progress` is called now and then; what it raises ends the search."""
+    @property
+    def bits(self) -> int: ...
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the public half (SubjectPublicKeyInfo, DER), 64 lower-case hex digits."""
+    def public_pem(self) -> str:
+        """SubjectPublicKeyInfo PEM with LF line ends."""
+    def private_pem(self) -> Secret:
+        """PKCS#8 PEM without encryption, LF line ends."""
+    def sign(self, message: str) -> str:
+        """RSA-SHA256 of the UTF-8 bytes, base64."""
+    def decrypt(self, ciphertext: str) -> Secret:
+        """RSAES-PKCS1-v1_5 of base64 text. Success does not prove the key (OpenSSL >= 3.2 rejects implicitly)."""
+    def fits(self, ciphertext: str) -> bool:
+        """Whether this key truly decrypts that base64 text: for diagnosis, see csrc/include/ibk/key.h."""
+
+@final
+class DHParameters:
+    """A Diffie-Hellman group."""
+
+    @staticmethod
+    def load(data: _Bytes) -> DHParameters:
+        """From PKCS#3 PEM in any spelling, its DER, or the prime in hex (generator 2)."""
+    @staticmethod
+    def from_numbers(prime: bytes, generator: int) -> DHParameters:
+        """`prime` in big-endian bytes."""
+    @staticmethod
+    def generate(bits: int = 2048, progress: _Progress | None = None) -> DHParameters:
+        """Searches a safe prime with generator 2: seconds to minutes."""
+    @property
+    def bits(self) -> int: ...
+    @property
+    def generator(self) -> int: ...
+    @property
+    def prime(self) -> int: ...
+    def pem(self) -> str:
+        """PKCS#3 PEM with LF line ends and positive DER integers."""
+    def check(self) -> None:
+        """Raises unless the prime is prime and safe. About 0.2 s."""
+    def exchange(self, secret: _Bytes | None = None) -> DHExchange:
+        """`secret`: the exponent in big-endian bytes, for tests; otherwise 256 random bits."""
+
+@final
+class DHExchange:
+    """One exchange, single use."""
+
+    @property
+    def challenge(self) -> str:
+        """A = g^a mod p, lower-case hex as sent."""
+    def finish(self, response: str) -> Secret:
+        """The shared secret as Java's BigInteger.toByteArray, from the server's half in hex."""
+
+@final
+class RequestSigner:
+    """Signs protected requests with a live session token (HMAC-SHA256). Immutable; threads may share one."""
+
+    def __new__(
+        cls, consumer_key: str, access_token: str, live_session_token: Secret, realm: str, query_signing: str
+    ) -> RequestSigner: ...
+    def sign(
+        self, method: str, url: str, params: _Pairs | None, form: _Pairs | None, nonce: str, timestamp: str, /
+    ) -> tuple[str, str]:
+        """The URL with `params` in its query, exactly as signed and to be sent, and the Authorization header's value."""
+
+@final
+class HttpClient:
+    """One blocking transport, one request at a time. See csrc/include/ibk/http.h for what it guarantees."""
+
+    def __new__(
+        cls,
+        *,
+        user_agent: str,
+        ca_file: str | None = None,
+        proxy: str | None = None,
+        connect_timeout_ms: int = 10_000,
+        max_header_bytes: int = 65_536,
+        max_body_bytes: int = 67_108_864,
+    ) -> HttpClient: ...
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: _Pairs,
+        body: _Bytes | None,
+        repeatable: bool,
+        timeout_ms: int,
+        /,
+    ) -> tuple[int, list[tuple[str, str]], bytes, int, bool]:
+        """Status, headers in order, inflated body, microseconds, whether the connection was reused."""
+    def cancel(self) -> None:
+        """From any thread: ends the transfer under way, or the next one."""
+
+def percent_encode(text: str) -> str:
+    """RFC 3986: all but A-Z a-z 0-9 - . _ ~ as %XX of the UTF-8 bytes."""
+
+def query_pairs(url: str) -> list[tuple[str, str]]:
+    """Stage "collect": the decoded pairs of a URL's query."""
+
+def url_with_query(url: str, pairs: _Pairs) -> str:
+    """The URL with the pairs percent-encoded at the end of its query."""
+
+def normalise(pairs: _Pairs, rfc5849: bool = False) -> str:
+    """Stage "normalise": sorted and joined with & and =; names and values encoded first where rfc5849."""
+
+def base_string(method: str, url: str, pairs: _Pairs, prepend: str = "", query_signing: str = "omit") -> str:
+    """Stage "base string"."""
+
+def hmac_sha256(base_string: str, key: Secret) -> str:
+    """Stage "sign" with a live session token: base64."""
+
+def authorization_header(pairs: _Pairs, realm: str = "") -> str:
+    """Stage "header": realm first, the rest sorted, values percent-encoded."""
+
+def rsa_signature(method: str, url: str, oauth: _Pairs, key: RSAKey, prepend: Secret | None = None) -> str:
+    """Base string and signature for an OAuth endpoint, base64. `prepend`: the decrypted access token secret.
+
+    One call, so that the base string, which then begins with a secret, never becomes a Python object.
+    """
+
+def nonce() -> str:
+    """32 random lower-case hex digits."""
+
+def java_bytes(hex_digits: str) -> bytes:
+    """The bytes of Java's BigInteger.toByteArray for a non-negative integer in hex."""
+
+def derive_live_session_token(shared_secret: Secret, access_token_secret: Secret) -> Secret: ...
+def verify_live_session_token(token: Secret, consumer_key: str, signature: str) -> None:
+    """Raises LiveSessionTokenMismatch unless `signature` (hex) proves the token."""
+
+def find_ca() -> tuple[str, str]:
+    """The CA file and directory that verification uses where none is given; one of them may be empty."""
+
+def versions() -> dict[str, str]:
+    """The libraries that are loaded: {"openssl": ..., "libcurl": ...}."""

@@ -1,0 +1,274 @@
+"""The three endpoints of IBKR's OAuth 1.0a: request token, access token, live session token."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias, TypeVar, cast
+from urllib.parse import parse_qsl, urlsplit
+
+from . import _core, answers
+from ._core import DHExchange, Secret
+from .consumer import Consumer
+from .errors import (
+    ConnectError,
+    InvalidValue,
+    LiveSessionTokenError,
+    OutcomeUnknown,
+    ServerError,
+    SessionClosed,
+    Timeout,
+    VerifierError,
+)
+from .signing import QuerySigning, SignedRequest, Signer
+from .tokens import AccessToken, LiveSessionToken, RequestToken
+from .transport import DEFAULT_CONNECT_TIMEOUT, DEFAULT_TIMEOUT, Response, Transport, milliseconds
+
+logger = logging.getLogger("ibkr_oauth.token")
+
+DEFAULT_BASE_URL = "https://api.ibkr.com/v1/api"
+
+Answer = TypeVar("Answer")
+ParametersIn: TypeAlias = Literal["header", "json"]
+
+_IBKR_HOST = re.compile(r"(?:\d\.)?api\.ibkr\.com")
+_IBKR_AUTHORIZE_URL = "https://www.interactivebrokers.com/authorize"
+
+#: An expiry further away than this (either way) is no expiry in milliseconds; then 24 hours count.
+_PLAUSIBLE_LIFETIME = timedelta(days=8)
+
+
+class OAuthClient:
+    """Gets tokens for one consumer. Does no I/O before the first call; threads may share one.
+
+    `base_url`: where the API lives; requests are signed for exactly that address. `authorize_url`: the page where users
+    grant access, IBKR's own for its hosts, else `/authorize` of the same origin. `timeout` and `connect_timeout`:
+    seconds.
+    `ca_file`: PEM of the authorities to trust, else the system's. `proxy`: URL. `query_signing`: for `signer`.
+    `parameters_in`: `header`, or `json` for the body that IBKR's older documentation describes.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        *,
+        base_url: str = DEFAULT_BASE_URL,
+        authorize_url: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT,
+        connect_timeout: float = DEFAULT_CONNECT_TIMEOUT,
+        ca_file: str | os.PathLike[str] | None = None,
+        proxy: str | None = None,
+        query_signing: QuerySigning = "omit",
+        parameters_in: ParametersIn = "header",
+    ) -> None:
+        if parameters_in not in ("header", "json"):
+            raise InvalidValue("parameters_in must be 'header' or 'json'")
+        milliseconds(timeout)  # a wrong one shows here and not in the first call
+        _core.query_pairs(base_url)  # likewise a URL that cannot be signed
+        self.consumer = consumer
+        self.base_url = base_url.rstrip("/")
+        self.authorize_url = authorize_url or _authorize_url(self.base_url)
+        self.timeout = timeout
+        self.query_signing: QuerySigning = query_signing
+        self.parameters_in: ParametersIn = parameters_in
+        self._transport: Transport | None = Transport(ca_file=ca_file, proxy=proxy, connect_timeout=connect_timeout)
+
+    def request_token(self, callback: str = "oob") -> RequestToken:
+        """First leg. `callback` is `oob`: the real one is registered with the consumer key.
+
+        Raises ConsumerNotActive, SignatureRejected, ClockSkewError, TransportError.
+        """
+        answer = _repeatable(lambda: self._post("/oauth/request_token", [("oauth_callback", callback)]))
+        return RequestToken(_field(answer, "oauth_token"), self.authorize_url)
+
+    def access_token(self, request_token: RequestToken | str, verifier: str) -> AccessToken:
+        """Second leg, after the user granted access. `verifier`: `oauth_verifier`, or the whole redirect URL.
+
+        A request token works once; repeating the flow gives the same access token with a new secret, and the former
+        secret stops working. Raises VerifierError, RequestTokenError, KeyMismatchError (the secret is for another
+        encryption key).
+        """
+        token = request_token.token if isinstance(request_token, RequestToken) else request_token
+        pairs = [("oauth_token", token), ("oauth_verifier", _verifier(verifier, token))]
+        answer = self._post("/oauth/access_token", pairs)
+        is_paper = _json_object(answer).get("is_paper")
+        access_token = AccessToken(
+            _field(answer, "oauth_token"),
+            _field(answer, "oauth_token_secret"),
+            is_paper=is_paper if isinstance(is_paper, bool) else None,
+        )
+        self.consumer.decrypt_secret(access_token)  # a wrong encryption key shows now, and not at the next start
+        return access_token
+
+    def live_session_token(self, access_token: AccessToken) -> LiveSessionToken:
+        """Third leg: agrees on a token and returns it only if the server's signature proves it.
+
+        Raises KeyMismatchError before anything is sent, AccessTokenUnknown, SignatureRejected, LiveSessionTokenError
+        (the server's half is unusable), LiveSessionTokenMismatch.
+        """
+        secret = self.consumer.decrypt_secret(access_token)
+
+        def ask() -> tuple[DHExchange, Response]:
+            exchange = self.consumer.dh_params.exchange()  # a fresh half for every attempt
+            pairs = [("diffie_hellman_challenge", exchange.challenge), ("oauth_token", access_token.token)]
+            return exchange, self._post("/oauth/live_session_token", pairs, secret)
+
+        exchange, answer = _repeatable(ask)
+        token = LiveSessionToken.derive(
+            exchange.finish(_field(answer, "diffie_hellman_response", LiveSessionTokenError)),
+            secret,
+            expires_at=_expiry(_json_object(answer).get("live_session_token_expiration")),
+            consumer_key=self.consumer.key,
+            access_token=access_token,
+        )
+        token.verify(_field(answer, "live_session_token_signature", LiveSessionTokenError))
+        return token
+
+    def signer(self, live_session_token: LiveSessionToken) -> Signer:
+        """For protected calls with this client's `query_signing`."""
+        return Signer(self.consumer, live_session_token, query_signing=self.query_signing)
+
+    def send(self, request: SignedRequest, *, json: object = None, timeout: float | None = None) -> Response:
+        """Sends a signed request once and returns the answer, whatever its status. `json`: a body for it."""
+        headers, body = dict(request.headers), request.body
+        if json is not None:
+            if body is not None:
+                raise InvalidValue("a request has a form or a JSON body, not both")
+            headers["Content-Type"] = "application/json"
+            body = _encode_json(json)
+        return self._open_transport().send(
+            request.method,
+            request.url,
+            headers,
+            body,
+            timeout=self.timeout if timeout is None else timeout,
+        )
+
+    def close(self) -> None:
+        """Closes the connections. May be called again."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<OAuthClient {self.consumer.key} at {self.base_url}>"
+
+    def _open_transport(self) -> Transport:
+        if self._transport is None:
+            raise SessionClosed("this OAuthClient was closed")
+        return self._transport
+
+    def _post(self, path: str, pairs: list[tuple[str, str]], prepend: Secret | None = None) -> Response:
+        url = self.base_url + path
+        oauth = [
+            *pairs,
+            ("oauth_consumer_key", self.consumer.key),
+            ("oauth_nonce", _core.nonce()),
+            ("oauth_signature_method", "RSA-SHA256"),
+            ("oauth_timestamp", str(int(time.time()))),
+        ]
+        signature = _core.rsa_signature("POST", url, oauth, self.consumer.signing_key._handle, prepend)
+        oauth.append(("oauth_signature", signature))
+        header = _core.authorization_header(oauth, self.consumer.realm)  # also refuses values that no header may have
+        if self.parameters_in == "header":
+            headers, body = {"Authorization": header}, None
+        else:
+            headers, body = {"Content-Type": "application/json"}, _encode_json(dict(oauth))
+        response = self._open_transport().send("POST", url, headers, body, timeout=self.timeout)
+        return response.raise_for_status()
+
+
+def _repeatable(attempt: Callable[[], Answer]) -> Answer:
+    """A call that does no harm when it is done twice: one more attempt, newly signed, where the transport failed."""
+    try:
+        return attempt()
+    except (ConnectError, OutcomeUnknown, Timeout) as error:
+        logger.debug("%s; trying once more", error.message)
+        return attempt()
+
+
+def _authorize_url(base_url: str) -> str:
+    parts = urlsplit(base_url)
+    if _IBKR_HOST.fullmatch(parts.hostname or ""):
+        return _IBKR_AUTHORIZE_URL
+    return f"{parts.scheme}://{parts.netloc}/authorize"
+
+
+def _verifier(text: str, token: str) -> str:
+    """The verifier itself, also from a pasted redirect URL, which must belong to this request token."""
+    text = text.strip()
+    if "oauth_verifier=" in text:
+        query = dict(parse_qsl(urlsplit(text).query or text.partition("?")[2] or text))
+        if query.get("oauth_token", token) != token:
+            raise VerifierError("the redirect URL belongs to another request token")
+        text = query.get("oauth_verifier", "").strip()
+    if not text:
+        raise VerifierError("the verifier is empty")
+    if not re.fullmatch(r"[A-Za-z0-9._~-]+", text):
+        raise VerifierError(f"a verifier of {len(text)} characters with other ones than A-Z a-z 0-9 . _ ~ -")
+    return text
+
+
+def _json_object(response: Response) -> dict[str, Any]:
+    value = response.json()
+    if not isinstance(value, dict):
+        raise answers.describe(
+            response,
+            ServerError,
+            f"the answer is a JSON {type(value).__name__}, expected an object",
+        )
+    return cast("dict[str, Any]", value)
+
+
+def _field(
+    response: Response,
+    name: str,
+    kind: type[LiveSessionTokenError | ServerError] = ServerError,
+) -> str:
+    """A required text field."""
+    value = _json_object(response).get(name)
+    if value is None:
+        raise answers.describe(response, kind, f"the answer has no {name}")
+    if not isinstance(value, str) or not value:
+        found = "empty" if value == "" else f"a {type(value).__name__}"
+        raise answers.describe(response, kind, f"{name} is {found}, expected a text")
+    return value
+
+
+def _expiry(milliseconds: object) -> datetime | None:
+    """The server's expiry: milliseconds since 1970, converted here and nowhere else. None where it gives none."""
+    if isinstance(milliseconds, bool) or not isinstance(milliseconds, (int, float)):
+        return None
+    try:
+        expires_at = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+    if abs(expires_at - datetime.now(UTC)) > _PLAUSIBLE_LIFETIME:
+        logger.warning("the live session token's expiry is not in milliseconds since 1970; 24 hours are assumed")
+        return None
+    return expires_at
+
+
+def _encode_json(value: object) -> bytes:
+    import json  # noqa: PLC0415 - the name is an argument of send
+
+    try:
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidValue(f"the body cannot be written as JSON: {error}") from None

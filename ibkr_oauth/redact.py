@@ -1,0 +1,42 @@
+"""What must not be seen, taken out of text before it reaches an error or a log. The one home of that rule."""
+
+from __future__ import annotations
+
+import re
+
+#: Longest text kept of an answer's body, in characters.
+MAX_BODY = 2000
+
+_MASK = "[hidden]"
+
+# Names whose values are secret or grant access, in JSON, forms, headers and query strings alike.
+_NAMES = (
+    r"oauth_token_secret|oauth_signature|oauth_verifier|live_session_token_signature|live_session_token|"
+    r"diffie_hellman_response|diffie_hellman_challenge|access_token_secret|access_token|session|MAC"
+)
+_JSON_VALUE = re.compile(rf'("(?:{_NAMES})"\s*:\s*)("(?:[^"\\]|\\.)*"?|[^,}}\]\s]+)')
+_PAIR_VALUE = re.compile(rf'\b((?:{_NAMES})=)("[^"]*"?|[^&\s,"]+)')
+_AUTHORIZATION = re.compile(r"(?i)\b(authorization\s*:\s*|oauth\s+(?=\w+=))[^\r\n]*")
+_PEM = re.compile(r"-----BEGIN [A-Z0-9 .]+-----.*?(?:-----END [A-Z0-9 .]+-----|\Z)", re.DOTALL)
+# Long runs of base64 or hex have no name where they stand alone; tokens and ciphertexts are such runs.
+_LONG_RUN = re.compile(r"[A-Za-z0-9+/=_-]{64,}")
+
+
+def redact(text: str, limit: int = MAX_BODY) -> str:
+    """`text` without secrets, cut after `limit` characters."""
+    text = _PEM.sub(_MASK, text)
+    text = _JSON_VALUE.sub(rf'\1"{_MASK}"', text)
+    text = _AUTHORIZATION.sub(rf"\1{_MASK}", text)
+    text = _PAIR_VALUE.sub(rf"\1{_MASK}", text)
+    text = _LONG_RUN.sub(_MASK, text)
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+
+
+def mask(value: str) -> str:
+    """Enough of an identifier to recognise it: the first four characters."""
+    return f"{value[:4]}…" if len(value) > 8 else "…"
+
+
+def without_query(url: str) -> str:
+    """The URL as errors and logs may show it."""
+    return url.partition("?")[0]

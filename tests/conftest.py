@@ -1,0 +1,33 @@
+"""What every test may use."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def project() -> Path:
+    """The top folder of the project."""
+    return Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def vectors() -> dict[str, Any]:
+    """Known answers: keys, groups, tokens, requests, and IBKR's published signatures. None of them comes from this project."""
+    loaded: dict[str, Any] = json.loads(Path(__file__).with_name("vectors").joinpath("vectors.json").read_text("utf-8"))
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def pem(vectors: dict[str, Any]) -> dict[str, str]:
+    """The PEM texts of one consumer."""
+    keys = vectors["keys"]
+    return {
+        "signing": keys["signature"]["private_pkcs8_pem"],
+        "signing_public": keys["signature"]["public_spki_pem"],
+        "encryption": keys["encryption"]["private_pkcs8_pem"],
+        "encryption_public": keys["encryption"]["public_spki_pem"],
+        "dh_params": vectors["dh_groups"]["ffdhe2048"]["pem"],
+    }
