@@ -360,20 +360,22 @@ def _is_path(text: str) -> bool:
 
 
 def _read_file(path: str, what: str, kind: type[IBKROAuthError]) -> bytearray:
+    data = bytearray(_MAX_FILE + 1)
     try:
         with Path(path).expanduser().open("rb", buffering=0) as file:
-            data = bytearray(_MAX_FILE + 1)
             size = 0
             while size < len(data) and (count := file.readinto(memoryview(data)[size:])):
                 size += count
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        # Text that is no file name may be a piece of a key: it is not repeated.
-        shown = repr(path) if _NAMES_A_FILE.fullmatch(path) else f"a text of {len(path)} characters"
-        raise kind(
-            f"{what}: {shown} could not be read: {reason}",
-            advice="Give the path of an existing file, or the text of the key with its BEGIN line.",
-        ) from None
-    content = data[:size]
-    _wipe(data)
-    return content
+    except (OSError, ValueError, RuntimeError) as error:  # the last: no home folder for "~"
+        reason = (error.strerror if isinstance(error, OSError) else None) or "not a path"
+    else:
+        content = data[:size]
+        _wipe(data)
+        return content
+    # Outside of the handler, so that the system's error, which repeats the path, is not kept as context: a text that is
+    # no file name may be a piece of a key.
+    shown = repr(path) if _NAMES_A_FILE.fullmatch(path) else f"a text of {len(path)} characters"
+    raise kind(
+        f"{what}: {shown} could not be read: {reason}",
+        advice="Give the path of an existing file, or the text of the key with its BEGIN line.",
+    )

@@ -7,7 +7,7 @@ import ctypes
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -129,8 +129,7 @@ def _refuse_to_overwrite(folder: Path, dh_params: DHParameters | None) -> None:
     if existing:
         raise ConfigurationError(
             f"{folder} already has {', '.join(existing)}",
-            advice="Give another directory. To replace the files, which may be keys in use, "
-            "force it (--force).",
+            advice="Give another directory. To replace the files, which may be keys in use, force it (--force).",
         )
 
 
@@ -145,7 +144,7 @@ def _holds(path: Path, dh_params: DHParameters | None) -> bool:
 
 
 @contextmanager
-def _staging(folder: Path) -> Iterator[Path]:
+def _staging(folder: Path) -> Generator[Path, None, None]:
     """A private place inside `folder` to build files in; at the end it is gone, and so is a `folder`
     that was made for nothing."""
     is_new = not folder.exists()
@@ -164,7 +163,7 @@ def _staging(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _named_failures(folder: Path) -> Iterator[None]:
+def _named_failures(folder: Path) -> Generator[None, None, None]:
     try:
         yield
     except OSError as error:
@@ -185,7 +184,7 @@ def _write_private(path: Path, key: PrivateKey) -> None:
 def _write(path: Path, content: bytes, mode: int) -> None:
     """A new file, on the disk before this returns; as bytes, so that line ends stay LF."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(descriptor, "wb", buffering=0) as file:
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
         rest = memoryview(content)
         while rest:
             rest = rest[file.write(rest) :]

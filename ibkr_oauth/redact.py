@@ -18,7 +18,9 @@ _JSON_VALUE = re.compile(rf'("(?:{_NAMES})"\s*:\s*)("(?:[^"\\]|\\.)*"?|[^,}}\]\s
 _PAIR_VALUE = re.compile(rf'\b((?:{_NAMES})=)("[^"]*"?|[^&\s,"]+)')
 _AUTHORIZATION = re.compile(r"(?i)\b(authorization\s*:\s*|oauth\s+(?=\w+=))[^\r\n]*")
 _PEM = re.compile(r"-----BEGIN [A-Z0-9 .]+-----.*?(?:-----END [A-Z0-9 .]+-----|\Z)", re.DOTALL)
-# Long runs of base64 or hex have no name where they stand alone; tokens and ciphertexts are such runs.
+# Some have no name where they stand: a live session token is 28 characters of base64, raw or percent-encoded, and long
+# runs of base64 or hex are ciphertexts, signatures and decrypted secrets.
+_TOKEN = re.compile(r"(?:[A-Za-z0-9+/]|%2[BbFf]){27}(?:=|%3[Dd])")
 _LONG_RUN = re.compile(r"[A-Za-z0-9+/=_-]{64,}")
 
 
@@ -29,6 +31,7 @@ def redact(text: str, limit: int = MAX_BODY) -> str:
     text = _AUTHORIZATION.sub(rf"\1{_MASK}", text)
     text = _PAIR_VALUE.sub(rf"\1{_MASK}", text)
     text = _LONG_RUN.sub(_MASK, text)
+    text = _TOKEN.sub(_MASK, text)
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
 
 

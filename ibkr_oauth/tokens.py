@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -216,6 +217,9 @@ def _ciphertext(secret: str) -> str:
     word = "".join(secret.split())
     if not word:
         raise MissingSetting("access token secret is empty")
+    bad = re.search(r"[^A-Za-z0-9+/=]", word)
+    if bad:
+        raise KeyMismatchError(f"access token secret is not base64: character {bad.start() + 1} of {len(word)}")
     if len(word) % 4:
         raise KeyMismatchError(
             f"access token secret has {len(word)} characters, expected 344 (the base64 text for a 2048-bit key)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -27,7 +28,10 @@ def user_agent() -> str:
     """Sent with every request: IBKR's network edge answers 403 to requests without one."""
     from importlib import metadata  # noqa: PLC0415 - takes longer to import than the rest of this package
 
-    return f"ibkr_oauth/{metadata.version('ibkr_oauth')}"
+    try:
+        return f"ibkr_oauth/{metadata.version('ibkr_oauth')}"
+    except metadata.PackageNotFoundError:  # run from a folder or a bundle without it
+        return "ibkr_oauth/0"
 
 
 class Headers(Mapping[str, str]):
@@ -101,13 +105,11 @@ class Response:
 
     def json(self) -> Any:
         """The body as JSON. Raises ServerError where it is something else, such as a page of HTML."""
-        try:
+        with contextlib.suppress(ValueError):
             return json.loads(self.content)
-        except ValueError:
-            kind = self.headers.get("content-type", "no content type")
-            raise answers.describe(
-                self, ServerError, f"the answer is not JSON ({kind}, {len(self.content)} bytes)"
-            ) from None
+        # Outside of the handler: json's own error keeps the whole text, and would be kept as context.
+        kind = self.headers.get("content-type", "no content type")
+        raise answers.describe(self, ServerError, f"the answer is not JSON ({kind}, {len(self.content)} bytes)")
 
     def raise_for_status(self) -> Response:
         """This response, or the error that its status and body mean (400 and above)."""

@@ -1,6 +1,7 @@
 """Key files: tolerant of form, strict of substance, and silent about what they hold."""
 
 import base64
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,9 @@ def _private_pem(key: Any) -> str:
 def wrong_keys(vectors: dict[str, Any], pem: dict[str, str]) -> dict[str, str | bytes]:
     ec_key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "somebody")])
-    import datetime
-
-    start = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
     certificate = (
-        x509.CertificateBuilder(name, name, ec_key.public_key(), 7, start, start + datetime.timedelta(days=1))
+        x509.CertificateBuilder(name, name, ec_key.public_key(), 7, start, start + timedelta(days=1))
         .sign(ec_key, hashes.SHA256())
         .public_bytes(Encoding.PEM)
     )

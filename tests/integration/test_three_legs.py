@@ -1,0 +1,238 @@
+"""The whole way over TLS, against a server that verifies every byte with other people's cryptography."""
+
+import http.client
+import os
+import re
+import ssl
+import threading
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+
+from ibkr_oauth import (
+    AccessToken,
+    AccessTokenUnknown,
+    AuthorizationError,
+    ClockSkewError,
+    ConnectError,
+    Consumer,
+    ConsumerNotActive,
+    InvalidValue,
+    LiveSessionToken,
+    OAuthClient,
+    PrivateKey,
+    RequestTokenError,
+    SessionClosed,
+    SignatureRejected,
+    Signer,
+    TLSError,
+    VerifierError,
+)
+from ibkr_oauth.sandbox import Sandbox
+
+from .conftest import CONSUMER_KEY, register
+
+
+def walk(oauth: OAuthClient, sandbox: Sandbox) -> tuple[AccessToken, LiveSessionToken]:
+    request_token = oauth.request_token()
+    verifier = sandbox.consent(request_token.token)
+    access_token = oauth.access_token(request_token, verifier)
+    return access_token, oauth.live_session_token(access_token)
+
+
+def test_three_legs_and_signed_calls(oauth: OAuthClient, sandbox: Sandbox) -> None:
+    access_token, token = walk(oauth, sandbox)
+    assert access_token.is_paper is True
+    assert timedelta(hours=23) < token.remaining <= timedelta(hours=24)
+    assert (token.consumer_key, token.access_token) == (CONSUMER_KEY, access_token.token)
+
+    signer = oauth.signer(token)
+    assert isinstance(signer, Signer)
+    accounts = oauth.send(signer.sign("GET", f"{oauth.base_url}/portfolio/accounts")).raise_for_status().json()
+    assert accounts
+    init = signer.sign("POST", f"{oauth.base_url}/iserver/auth/ssodh/init")
+    opened = oauth.send(init, json={"publish": True, "compete": False}).raise_for_status().json()
+    assert opened["authenticated"] is True
+    assert oauth.send(signer.sign("GET", f"{oauth.base_url}/iserver/accounts")).raise_for_status().json()["accounts"]
+    assert oauth.send(signer.sign("POST", f"{oauth.base_url}/tickle")).raise_for_status().json()["session"]
+    assert oauth.send(signer.sign("POST", f"{oauth.base_url}/logout")).raise_for_status().json()["status"] is True
+    assert [request.status for request in sandbox.requests] == [200] * len(sandbox.requests)
+    for request in sandbox.requests:
+        assert request.headers["user-agent"].startswith("ibkr_oauth/")
+        if request.method == "POST" and "content-type" not in request.headers:
+            assert request.headers["content-length"] == "0"
+
+
+@pytest.mark.parametrize("rule", ["omit", "merge", "url"])
+def test_every_query_rule_is_accepted_by_a_server_that_insists_on_it(
+    consumer: Consumer, pem: dict[str, str], rule: Any
+) -> None:
+    with Sandbox(query_rules=(rule,)) as sandbox:
+        register(sandbox, pem)
+        with OAuthClient(consumer, base_url=sandbox.base_url, query_signing=rule) as oauth:
+            signer = oauth.signer(oauth.live_session_token(AccessToken(*sandbox.grant(CONSUMER_KEY))))
+            init = signer.sign("POST", f"{oauth.base_url}/iserver/auth/ssodh/init", form={"publish": True})
+            oauth.send(init).raise_for_status()
+            oauth.send(signer.sign("GET", f"{oauth.base_url}/iserver/accounts")).raise_for_status()
+            query = {"conids": "265598,8314", "fields": "31,84,86", "text": "BRK B/ü+%&=", "empty": ""}
+            snapshot = signer.sign("GET", f"{oauth.base_url}/iserver/marketdata/snapshot", query)
+            assert oauth.send(snapshot).raise_for_status().json()
+            assert sandbox.requests[-1].query_rule == rule
+
+
+def test_parameters_in_a_json_body(consumer: Consumer, sandbox: Sandbox) -> None:
+    with OAuthClient(consumer, base_url=sandbox.base_url, ca_file=sandbox.ca_file, parameters_in="json") as oauth:
+        walk(oauth, sandbox)
+        assert sandbox.requests[0].headers["content-type"] == "application/json"
+        assert "authorization" not in sandbox.requests[0].headers
+
+
+def test_consent_by_a_person_in_a_browser(consumer: Consumer, pem: dict[str, str]) -> None:
+    """What a browser does: it gets the page, posts the form, and is sent to the callback with the verifier."""
+    with Sandbox(tls=True) as sandbox:
+        register(sandbox, pem)
+        with OAuthClient(consumer, base_url=sandbox.base_url, ca_file=sandbox.ca_file) as oauth:
+            request_token = oauth.request_token()
+            url = urlsplit(request_token.authorization_url())
+            context = ssl.create_default_context(cafile=str(sandbox.ca_file))
+            browser = http.client.HTTPSConnection(url.netloc, context=context)
+            browser.request("GET", f"{url.path}?{url.query}", headers={"User-Agent": "browser"})
+            page = browser.getresponse()
+            html = page.read().decode()
+            fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', html))
+            assert fields
+            cookie = (page.getheader("Set-Cookie") or "").partition(";")[0]
+            form = urlencode({**fields, "username": "trader", "decision": "approve"})
+            headers = {
+                "User-Agent": "browser",
+                "Content-Type": "application/x-www-form-urlencoded",
+                "Cookie": cookie,
+                "Origin": sandbox.origin,
+            }
+            browser.request("POST", f"{url.path}?{url.query}", form, headers)
+            answer = browser.getresponse()
+            location = answer.getheader("Location") or answer.read().decode()
+            browser.close()
+            assert "oauth_verifier=" in location
+            with pytest.raises(VerifierError, match="another request token"):
+                oauth.access_token("0" * 20, location)
+            oauth.live_session_token(oauth.access_token(request_token, location))
+
+
+def test_a_request_token_works_once(oauth: OAuthClient, sandbox: Sandbox) -> None:
+    request_token = oauth.request_token()
+    verifier = sandbox.consent(request_token.token)
+    with pytest.raises(VerifierError):
+        oauth.access_token(request_token, "0" * 20)
+    oauth.access_token(request_token, verifier)
+    with pytest.raises(RequestTokenError):
+        oauth.access_token(request_token, verifier)
+    for verifier in ("", "a b", "x" * 4 + '"'):
+        with pytest.raises(VerifierError):
+            oauth.access_token(request_token, verifier)
+
+
+def test_refusals_have_the_class_that_says_what_to_do(
+    sandbox: Sandbox,
+    oauth: OAuthClient,
+    access_token: AccessToken,
+    pem: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place: dict[str, Any] = {"base_url": sandbox.base_url, "ca_file": sandbox.ca_file}
+    keys = (pem["signing"], pem["encryption"], pem["dh_params"])
+    with OAuthClient(Consumer("UNKNOWNKY", *keys), **place) as stranger, pytest.raises(ConsumerNotActive) as caught:
+        stranger.request_token()
+    assert re.search(r"id: \d+, error: invalid consumer", caught.value.message)
+    other_key = Consumer(CONSUMER_KEY, PrivateKey.generate(), *keys[1:])
+    with OAuthClient(other_key, **place) as client, pytest.raises(SignatureRejected):
+        client.request_token()
+    wrong_realm = Consumer(CONSUMER_KEY, *keys, realm="test_realm")
+    with OAuthClient(wrong_realm, **place) as client, pytest.raises(AuthorizationError, match="realm"):
+        client.request_token()
+    sandbox.grant(CONSUMER_KEY)  # voids the former secret
+    with pytest.raises((SignatureRejected, AccessTokenUnknown)):
+        oauth.live_session_token(access_token)
+    with pytest.raises(AccessTokenUnknown):
+        oauth.live_session_token(AccessToken("0" * 20, access_token.secret))
+    sandbox.deactivate_consumer(CONSUMER_KEY)
+    with pytest.raises(ConsumerNotActive):
+        oauth.request_token()
+    sandbox.activate(CONSUMER_KEY)
+    sandbox.skew(1000)
+    with pytest.raises(ClockSkewError, match=r"1000 s behind|999 s behind|1001 s behind"):
+        oauth.request_token()
+
+
+def test_threads_may_share_one_client(oauth: OAuthClient, sandbox: Sandbox, access_token: AccessToken) -> None:
+    signer = oauth.signer(oauth.live_session_token(access_token))
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(10):
+                oauth.send(signer.sign("GET", f"{oauth.base_url}/portfolio/accounts")).raise_for_status()
+        except BaseException as error:  # noqa: BLE001 - shown by the test
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert len(sandbox.requests) == 81
+
+
+def test_fork_leaves_the_parents_connection_alone(oauth: OAuthClient, access_token: AccessToken) -> None:
+    signer = oauth.signer(oauth.live_session_token(access_token))
+    url = f"{oauth.base_url}/portfolio/accounts"
+    oauth.send(signer.sign("GET", url)).raise_for_status()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            code = 0 if oauth.send(signer.sign("GET", url)).status_code == 200 else 2
+            oauth.close()
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    oauth.send(signer.sign("GET", url)).raise_for_status()
+
+
+def test_a_closed_client_says_so(oauth: OAuthClient) -> None:
+    oauth.close()
+    oauth.close()
+    with pytest.raises(SessionClosed):
+        oauth.request_token()
+
+
+def test_constructors_do_no_network(consumer: Consumer) -> None:
+    OAuthClient(consumer, base_url="https://127.0.0.1:9/v1/api").close()
+
+
+def test_transport_failures_have_names(consumer: Consumer, sandbox: Sandbox) -> None:
+    with OAuthClient(consumer, base_url="https://127.0.0.1:9/v1/api") as nobody, pytest.raises(ConnectError):
+        nobody.request_token()
+    with OAuthClient(consumer, base_url=sandbox.base_url) as distrusting, pytest.raises(TLSError):
+        distrusting.request_token()
+    with OAuthClient(consumer, base_url="http://ibkr.example/v1/api") as plain, pytest.raises(InvalidValue):
+        plain.request_token()
+    for wrong in ("api.ibkr.com", "ftp://host", "https://user:pw@host/"):
+        with pytest.raises(InvalidValue):
+            OAuthClient(consumer, base_url=wrong)
+    for timeout in (0, -1, float("nan"), 1e9):
+        with pytest.raises(InvalidValue):
+            OAuthClient(consumer, timeout=timeout)
+
+
+def test_the_request_is_repeated_once_newly_signed(oauth: OAuthClient, sandbox: Sandbox) -> None:
+    oauth.request_token()
+    port = sandbox.port
+    assert port
+    sandbox.fail_next(503, path="/oauth/request_token")
+    with pytest.raises(Exception, match="503"):
+        oauth.request_token()
+    assert len([request for request in sandbox.requests if request.path.endswith("request_token")]) == 2
