@@ -1,0 +1,96 @@
+# make             says what there is
+# make VARIABLE=…  PYTHON: the interpreter for .venv instead of the lowest one from 3.11 on
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+# Our warnings are errors here; IBKR_OAUTH_WERROR=0 is for a compiler that knows more of them than we do.
+export IBKR_OAUTH_WERROR ?= 1
+export PYTHON
+BIN := .venv/bin
+DIST ?= dist
+SOURCES := $(wildcard csrc/core/*.c csrc/http/*.c csrc/binding/*.c)
+HEADERS := $(wildcard csrc/*/*.h csrc/include/ibk/*.h)
+C_FILES := $(SOURCES) $(HEADERS) $(wildcard tests/c/*.[ch])
+
+# $(call quietly,TITLE,COMMAND): one line on the terminal; what the command prints goes to build/log, and is shown if it fails.
+define quietly
+	@mkdir -p build/log build/done && echo '-- $(1)' && log='build/log/$(notdir $@).log' && \
+	{ $(2); } >"$$log" 2>&1 || { cat "$$log"; exit 1; }
+endef
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1#/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "make %-12s %s\n", $$1, $$2 }'
+
+demo: .venv/demo build/done/extension ## every leg of the log-in against the sandbox, shown step by step
+	@$(BIN)/ibkr-oauth demo
+
+test: build/done/test .venv/all build/done/extension ## every test: C, Python, sanitizers, layers, types, style, wheel
+	@$(BIN)/python -m pytest
+
+bench: .venv/all build/done/extension ## measures against other people's code
+	@$(BIN)/python -m pytest benchmarks
+
+check-c: build/done/test ## the unit tests of the C core
+	@$(MAKE) -C csrc -j$$(getconf _NPROCESSORS_ONLN) check
+
+check-asan: build/done/test ## the same under the address and undefined behaviour sanitizers
+	@$(MAKE) -C csrc -j$$(getconf _NPROCESSORS_ONLN) check SAN=address,undefined
+
+lint: lint-python lint-types lint-layers lint-format lint-tidy ## style, types, layers and static analysis
+
+lint-python: .venv/all
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+lint-types: .venv/all build/done/extension
+	$(BIN)/mypy
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+
+lint-layers: .venv/all
+	$(BIN)/python csrc/tools/check_layers.py
+
+lint-format: .venv/all
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+
+TIDY_FLAGS = -std=c11 -Icsrc/include -DPy_LIMITED_API=0x030B0000 $$($${PKG_CONFIG:-pkg-config} --cflags libcrypto libcurl) \
+	-isystem $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
+lint-tidy: .venv/all
+	printf '%s\n' $(SOURCES) | xargs -P 2 -I FILE $(BIN)/clang-tidy --quiet FILE -- $(TIDY_FLAGS)
+
+format: .venv/all ## rewrites Python and C in the project's style
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(C_FILES)
+
+wheel: .venv/all ## one wheel for every CPython from 3.11 on, in dist/
+	@rm -rf build/lib build/lib.* build/bdist.*
+	$(call quietly,building the wheel,$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir '$(DIST)' .)
+
+clean: ## removes everything that make made, .venv too
+	rm -rf .venv build dist *.egg-info ibkr_oauth/*.so .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find ibkr_oauth tests benchmarks csrc -name __pycache__ -prune -exec rm -rf {} +
+
+# Set-up: done once, and again when what it depends on changes.
+
+build/done/build build/done/test: build/done/%: csrc/tools/system.sh csrc/tools/pythons.sh
+	$(call quietly,looking for compiler and libraries ($*),csrc/tools/system.sh $*)
+	@touch $@
+
+.venv/made: | build/done/build
+	$(call quietly,making .venv,"$${PYTHON:-$$(csrc/tools/pythons.sh | awk '/builds/ { print $$2; exit }')}" -m venv --clear .venv \
+	    && $(BIN)/python -m pip install --upgrade pip 'setuptools>=77')
+	@touch $@
+
+build/done/extension: $(SOURCES) $(HEADERS) csrc/flags.txt csrc/tools/flags.sh csrc/tools/ibk.map setup.py | .venv/made
+	$(call quietly,compiling the extension module,$(BIN)/python setup.py build_ext --inplace)
+	@touch $@
+
+.venv/demo .venv/all: .venv/made pyproject.toml | build/done/extension
+	$(call quietly,installing Python packages,$(BIN)/python -m pip install --no-build-isolation --editable '.[$(extras)]')
+	@touch $@
+.venv/demo: extras := cli,sandbox
+.venv/all: extras := test,bench,lint
+
+.PHONY: help demo test bench check-c check-asan lint lint-python lint-types lint-layers lint-format lint-tidy format wheel clean

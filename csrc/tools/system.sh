@@ -1,0 +1,56 @@
+#!/bin/sh
+# system.sh build|test: sees to it that the system has what building the package, or testing its C, needs.
+# Nothing missing: does nothing. As root on Debian or Ubuntu: installs it. Elsewhere: says what to install, and fails.
+set -eu
+tools=$(dirname "$0")
+
+missing() {
+    command -v cc || command -v gcc || echo "a C compiler" >&3
+    command -v "${PKG_CONFIG:-pkg-config}" || echo "pkg-config" >&3
+    found() { "${PKG_CONFIG:-pkg-config}" --exists "$1" || echo "$1" >&3; }
+    found "libcrypto >= 3.0"
+    found "libcurl >= 7.84"
+    [ -n "${PYTHON:-}" ] || "$tools/pythons.sh" | grep builds || echo "Python >= 3.11 with headers and venv" >&3
+    if [ "$1" = test ]; then
+        command -v readelf || echo "binutils" >&3
+        found cmocka
+        found jansson
+    fi
+}
+
+debian="build-essential pkg-config libssl-dev libcurl4-openssl-dev"
+fedora="gcc make pkgconf-pkg-config openssl-devel libcurl-devel"
+homebrew="pkgconf openssl@3 curl"
+if [ "$1" = test ]; then
+    debian="$debian binutils libcmocka-dev libjansson-dev"
+    fedora="$fedora binutils libcmocka-devel jansson-devel"
+    homebrew="$homebrew binutils cmocka jansson"
+fi
+# An interpreter that is good enough is left as it is.
+if [ -z "${PYTHON:-}" ] && ! "$tools/pythons.sh" | grep -q builds; then
+    debian="$debian python3 python3-dev python3-venv"
+    fedora="$fedora python3 python3-devel"
+    homebrew="$homebrew python@3.13"
+fi
+
+lacking=$(missing "$1" 3>&1 >/dev/null 2>&1)
+[ -n "$lacking" ] || exit 0
+
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get update
+    # shellcheck disable=SC2086 -- a list of names
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends --no-upgrade $debian
+    lacking=$(missing "$1" 3>&1 >/dev/null 2>&1)
+    [ -n "$lacking" ] || exit 0
+fi
+
+cat >&2 <<END
+Missing on this system:
+$(echo "$lacking" | sed 's/^/    /')
+
+Install it, then call make again:
+    Debian, Ubuntu   sudo apt-get install $debian
+    Fedora           sudo dnf install $fedora
+    Homebrew         brew install $homebrew
+END
+exit 1

@@ -1,0 +1,88 @@
+"""Each layer knows no more than it may, and the check that says so notices when one does."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECK = "csrc/tools/check_layers.py"
+
+
+def test_this_tree_keeps_its_layers(run, project):
+    run(sys.executable, CHECK, project)
+
+
+@pytest.fixture
+def copy(project: Path, tmp_path: Path) -> Path:
+    for folder in ("csrc", "ibkr_oauth"):
+        shutil.copytree(
+            project / folder,
+            tmp_path / folder,
+            ignore=shutil.ignore_patterns("__pycache__", "*.so"),
+        )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("csrc/core/planted.c", "#include <Python.h>"),
+        ("csrc/http/planted.c", '# include "Python.h"'),
+        ("csrc/include/ibk/planted.h", "#include <Python.h>"),
+        ("csrc/core/planted.c", "#include <curl/curl.h>"),
+        ("csrc/core/planted.c", '#include "ibk/http.h"'),
+        ("csrc/include/ibk/planted.h", "#include <curl/easy.h>"),
+        ("csrc/http/planted.c", '#include "ibk/oauth.h"'),
+        ("csrc/http/planted.c", '#include "ibk/key.h"'),
+        ("csrc/core/planted.c", "static void f(char *a) { strcpy(a, a); }"),
+        ("csrc/core/planted.c", "static void f(int a) { assert (a); }"),
+        ("csrc/core/planted.c", 'static int f(void) { return "/*"[0] + atoi("1"); }'),
+        ("csrc/http/planted.c", "static void *f(void *a) { return realloc(a, 2); }"),
+        ("csrc/binding/planted.c", 'static void f(char *a) { sprintf(a, "%d", 1); }'),
+        ("ibkr_oauth/errors.py", "from . import tokens"),
+        ("ibkr_oauth/errors.py", "import ibkr_oauth._core"),
+        ("ibkr_oauth/signing.py", "import hashlib"),
+        ("ibkr_oauth/signing.py", "from http import client"),
+        ("ibkr_oauth/oauth.py", "import urllib.request"),
+        ("ibkr_oauth/oauth.py", "def f():\n    import requests"),
+        ("ibkr_oauth/sandbox/planted.py", "from ibkr_oauth import _core"),
+        ("ibkr_oauth/sandbox/planted.py", "from ..signing import base_string"),
+        ("ibkr_oauth/sandbox/planted.py", "import ibkr_oauth.consumer"),
+        ("ibkr_oauth/sandbox/deeper/planted.py", "from ... import oauth"),
+    ],
+)
+def test_a_violation_is_named_with_its_place(run, copy, file, line):
+    planted = copy / file
+    planted.parent.mkdir(parents=True, exist_ok=True)
+    before = planted.read_text() if planted.exists() else "\n"
+    planted.write_text(f"{before}\n{line}\n")
+    number = len(planted.read_text().splitlines())
+
+    report = run(sys.executable, CHECK, copy, fails=True).stdout
+
+    assert [entry.split(": ")[0] for entry in report.splitlines()] == [f"{file}:{number}"]
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("csrc/core/planted.c", '/* strcpy(a, b); // */ _Static_assert(1, "atoi(x)");'),
+        ("csrc/core/planted.c", "// #include <Python.h>"),
+        ("csrc/core/planted.c", "static char quote = '\"'; // don't assert(quote)"),
+        ("csrc/http/planted.c", "#include <curl/curl.h>"),
+        ("csrc/binding/planted.c", '#include <Python.h>\n#include "ibk/oauth.h"'),
+        ("ibkr_oauth/signing.py", "from http import HTTPStatus\nfrom . import _core"),
+        ("ibkr_oauth/sandbox/planted.py", "import hmac, ssl, cryptography\nfrom . import state"),
+    ],
+)
+def test_what_is_allowed_passes(run, copy, file, line):
+    planted = copy / file
+    before = planted.read_text() if planted.exists() else ""
+    planted.write_text(f"{before}\n{line}\n")
+
+    run(sys.executable, CHECK, copy)
+
+
+def test_an_empty_tree_is_no_success(run, tmp_path):
+    run(sys.executable, CHECK, tmp_path, fails=True)

@@ -1,0 +1,122 @@
+"""One wheel, built with the lowest Python, serves every newer one, subinterpreters included."""
+
+import platform
+import shutil
+import sys
+import zipfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.timeout(300)
+
+# In an interpreter with a GIL of its own; the module that makes one has another name since 3.13.
+SUBINTERPRETER = '''
+import sys
+code = """
+from ibkr_oauth import _core
+assert _core.percent_encode("a b/\\u00fc") == "a%20b%2F%C3%BC"
+assert len(_core.nonce()) == 32
+"""
+if sys.version_info >= (3, 13):
+    import _interpreters as interpreters
+    made = interpreters.create("isolated")
+    problem = interpreters.run_string(made, code)
+    assert problem is None, problem
+else:
+    import _xxsubinterpreters as interpreters
+    made = interpreters.create(isolated=True)
+    interpreters.run_string(made, code)
+interpreters.destroy(made)
+'''
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """An interpreter beside the one that builds the wheel, with the wheel installed for it."""
+
+    version: tuple[int, ...]
+    path: str
+    site: Path
+
+
+@pytest.fixture(scope="session")
+def folder(project: Path) -> Path:
+    folder = project / "build" / "wheel-test"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(run, folder: Path) -> Path:
+    run("make", "wheel", f"DIST={folder}")
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="session")
+def others(run, folder: Path, wheel: Path) -> list[Interpreter]:
+    found = []
+    for line in run("sh", "csrc/tools/pythons.sh").stdout.splitlines():
+        number, path, _ = line.split()
+        if number != platform.python_version():
+            # The pip of this environment, run by that interpreter: it judges whether it fits.
+            site = folder / f"python-{number}"
+            pip = (sys.executable, "-m", "pip", "--python", path, "install", "--no-index")
+            run(*pip, "--no-deps", "--target", site, wheel)
+            found.append(Interpreter(tuple(map(int, number.split("."))), path, site))
+    if not found:
+        pytest.skip("no other CPython >= 3.11 on this machine")
+    return found
+
+
+@pytest.fixture(scope="session")
+def pytest_site(run, folder: Path) -> Path:
+    """pytest alone, for interpreters that have none, in the release that runs this test."""
+    site = folder / "pytest"
+    run(sys.executable, "-m", "pip", "install", "--target", site, f"pytest=={pytest.__version__}")
+    return site
+
+
+def test_its_name_says_that_it_fits_every_python_from_3_11_on(wheel):
+    assert wheel.name.startswith(f"ibkr_oauth-{version('ibkr_oauth')}-cp311-abi3-")
+
+
+def test_it_carries_what_the_package_needs_and_no_sources(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"ibkr_oauth/_core.abi3.so", "ibkr_oauth/_core.pyi", "ibkr_oauth/py.typed"} <= {*names}
+    assert any(name.startswith("ibkr_oauth/sandbox/templates/") for name in names)
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"ibkr_oauth"}
+
+
+# None of these runs in the project's folder, where the sources would be imported, not the wheel.
+
+
+def test_every_other_interpreter_imports_it(run, folder, others):
+    where = "from ibkr_oauth import _core; print(_core.__file__)"
+    for python in others:
+        place = run(python.path, "-c", where, cwd=folder, PYTHONPATH=str(python.site)).stdout
+        assert Path(place.strip()).parent == python.site / "ibkr_oauth"
+
+
+def test_the_tests_of_the_binding_pass_on_every_other_interpreter(run, project, folder, pytest_site, others):
+    tests = project / "tests" / "binding"
+    settings = folder / "pytest.ini"
+    settings.write_text(f"[pytest]\npythonpath = {project / 'tests'}\nfilterwarnings = error\n")
+    options = ("-q", "-p", "no:cacheprovider", "--import-mode=importlib", "-c", settings)
+    for python in others:
+        path = f"{python.site}:{pytest_site}"
+        command = (python.path, "-m", "pytest", *options, f"--confcutdir={tests}", tests)
+        run(*command, cwd=folder, PYTHONPATH=path)
+
+
+def test_it_works_in_an_isolated_subinterpreter(run, folder, others):
+    newer = [python for python in others if python.version >= (3, 12)]
+    if not newer:
+        pytest.skip("no other CPython >= 3.12 on this machine: older ones have no such interpreters")
+    for python in newer:
+        run(python.path, "-c", SUBINTERPRETER, cwd=folder, PYTHONPATH=str(python.site))
