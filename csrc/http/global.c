@@ -1,0 +1,64 @@
+/* global.c - libcurl, once per process. */
+#include "http_internal.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct ibk_error outcome;
+static char version_text[96] = "libcurl (not initialised)";
+static bool keys_are_logged;
+
+static void describe_version(const curl_version_info_data *info)
+{
+    (void)snprintf(version_text, sizeof version_text, "libcurl/%s %s", info->version,
+                   info->ssl_version != NULL ? info->ssl_version : "without TLS");
+}
+
+static void initialise(void)
+{
+    const curl_version_info_data *info = curl_version_info(CURLVERSION_NOW);
+    describe_version(info);
+    if (info->version_num < 0x075400) {
+        (void)ibk_fail(&outcome, IBK_E_ARGUMENT, "ibk_http_global_init", "libcurl %s is too old: 7.84 or newer is required",
+                       info->version);
+        return;
+    }
+    if ((info->features & CURL_VERSION_THREADSAFE) == 0 || (info->features & CURL_VERSION_ASYNCHDNS) == 0 ||
+        (info->features & CURL_VERSION_SSL) == 0) {
+        (void)ibk_fail(&outcome, IBK_E_ARGUMENT, "ibk_http_global_init",
+                       "libcurl %s was built without thread-safe start-up, without a resolver that can be timed out, or "
+                       "without TLS",
+                       info->version);
+        return;
+    }
+    /* libcurl opens the file here, or did so before us for another user in this process; nothing takes it back. */
+    const char *key_log = getenv("SSLKEYLOGFILE");
+    keys_are_logged = key_log != NULL && key_log[0] != '\0';
+
+    /* There is no curl_global_cleanup to match: others in this process may use libcurl. */
+    CURLcode result = curl_global_init(CURL_GLOBAL_DEFAULT);
+    if (result != CURLE_OK) {
+        (void)ibk_http_setup_fail(result, "ibk_http_global_init", &outcome);
+    }
+}
+
+ibk_code ibk_http_global_init(struct ibk_error *err)
+{
+    (void)pthread_once(&once, initialise);
+    if (outcome.code != IBK_OK && err != NULL) {
+        *err = outcome;
+    }
+    return outcome.code;
+}
+
+const char *ibk_http_library_version(void)
+{
+    return version_text;
+}
+
+bool ibk_http_keys_are_logged(void)
+{
+    return keys_are_logged;
+}

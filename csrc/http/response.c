@@ -1,0 +1,87 @@
+/* response.c - collecting the answer: libcurl's callbacks, called from inside curl_multi_perform on the caller's thread. */
+#include "http_internal.h"
+
+/* A callback ends the transfer by taking fewer bytes than it was handed, which were not none. */
+static size_t stop(struct ibk_transfer *transfer, ibk_code code)
+{
+    transfer->stop = code;
+    return 0;
+}
+
+static bool is_line_end(uint8_t byte)
+{
+    return byte == '\r' || byte == '\n';
+}
+
+/* A line of the final answer, ended by CR LF whatever it came with. A continuation line joins the one before. */
+static void put_line(struct ibk_buf *block, ibk_span line)
+{
+    while (line.len > 0 && is_line_end(line.data[line.len - 1])) {
+        line.len--;
+    }
+    bool continued = line.len > 0 && (line.data[0] == ' ' || line.data[0] == '\t');
+    if (continued && block->len >= 2) {
+        block->len -= 2;
+    }
+    ibk_buf_put(block, line);
+    ibk_buf_put_text(block, "\r\n");
+}
+
+static bool starts_with(ibk_span line, const char *text)
+{
+    size_t len = strlen(text);
+    return line.len >= len && memcmp(line.data, text, len) == 0;
+}
+
+/* "HTTP/1.1 103 Early Hints". 101 is final: what follows it is no HTTP. */
+static bool is_interim(ibk_span line)
+{
+    size_t space = ibk_span_find(line, ibk_span_text(" "));
+    return line.len - space > 3 && line.data[space + 1] == '1' && !starts_with(ibk_span_of(line.data + space, 4), " 101");
+}
+
+size_t ibk_http_on_header(char *data, size_t size, size_t count, void *context)
+{
+    struct ibk_http_client *client = context;
+    struct ibk_transfer *transfer = &client->transfer;
+    struct ibk_buf *block = &transfer->response->header_block;
+    ibk_span line = ibk_span_of(data, size * count);
+    bool last = line.len > 0 && is_line_end(line.data[0]);
+
+    if (line.len > client->max_header_bytes - transfer->header_bytes) {
+        return stop(transfer, IBK_E_TOO_LARGE);
+    }
+    transfer->header_bytes += line.len;
+    switch (transfer->part) {
+    case IBK_PART_STATUS:
+        transfer->part = is_interim(line) ? IBK_PART_INTERIM : IBK_PART_HEADER;
+        break;
+    case IBK_PART_INTERIM:
+        transfer->part = last ? IBK_PART_STATUS : IBK_PART_INTERIM;
+        break;
+    case IBK_PART_HEADER:
+        if (last) {
+            transfer->part = IBK_PART_BODY;
+        } else {
+            put_line(block, line);
+        }
+        break;
+    case IBK_PART_BODY:
+        break;
+    }
+    return block->broken == IBK_OK ? line.len : stop(transfer, IBK_E_NO_MEMORY);
+}
+
+size_t ibk_http_on_body(char *data, size_t size, size_t count, void *context)
+{
+    struct ibk_http_client *client = context;
+    struct ibk_transfer *transfer = &client->transfer;
+    struct ibk_buf *body = &transfer->response->body;
+    size_t len = size * count;
+
+    if (len > client->max_body_bytes - body->len) {
+        return stop(transfer, IBK_E_TOO_LARGE);
+    }
+    ibk_buf_put(body, ibk_span_of(data, len));
+    return body->broken == IBK_OK ? len : stop(transfer, IBK_E_NO_MEMORY);
+}
