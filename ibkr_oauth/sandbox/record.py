@@ -1,0 +1,61 @@
+"""The record of what clients sent, without anything secret in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+
+from .state import QueryRule
+
+_SHOWN = {
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "connection",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "transfer-encoding",
+    "user-agent",
+    "x-sandbox-explain",
+}
+
+
+@dataclass(frozen=True)
+class RecordedRequest:
+    """One request that a client sent, and how it was answered.
+
+    `path` is without the query. `headers` has lower-case names; of ``Authorization`` only the names
+    of the parameters are kept, in the order in which they came, and other headers that may carry
+    secrets read ``<redacted>``. `query_rule` is the rule under which the signature of a call with a
+    query was found right. `refusal` is the sandbox's reason in plain words, None for a good answer.
+    """
+
+    method: str
+    path: str
+    status: int
+    headers: Mapping[str, str]
+    query_rule: QueryRule | None
+    refusal: str | None
+
+
+def redacted(headers: Headers) -> dict[str, str]:
+    """The headers without their secrets; repeated ones are joined with commas."""
+    shown: dict[str, str] = {}
+    for name, value in headers.items():
+        text = _redacted_value(name, value)
+        shown[name] = f"{shown[name]}, {text}" if name in shown else text
+    return shown
+
+
+def _redacted_value(name: str, value: str) -> str:
+    if name in _SHOWN:
+        return value
+    if name == "authorization" and value[:6].lower() == "oauth ":
+        names = re.findall(r"\b(realm|oauth_\w+|diffie_hellman_challenge)=", value)
+        return f"OAuth {', '.join(names)}"
+    return "<redacted>"

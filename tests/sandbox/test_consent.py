@@ -1,0 +1,260 @@
+"""The consent page: what a person sees and clicks, and what a page on another site cannot do."""
+
+from __future__ import annotations
+
+import html
+import re
+import time
+from html.parser import HTMLParser
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import pytest
+
+from ibkr_oauth.sandbox import Sandbox
+
+from .conftest import Connect
+from .reference import Client, Reply, exchange
+
+
+class Page(HTMLParser):
+    """The tags of a page, checked to be nested properly, and the values of its form."""
+
+    VOID = frozenset({"meta", "input", "link", "img", "br"})
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(reply.body.decode())
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    def form(self, **changes: str) -> dict[str, str]:
+        values = {str(one["name"]): str(one.get("value")) for one in self.all("input")}
+        return values | changes
+
+
+@pytest.fixture
+def token(consumer: Client) -> str:
+    return str(consumer.get_request_token().json()["oauth_token"])
+
+
+def open_page(sandbox: Sandbox, token: str) -> Reply:
+    return exchange(sandbox, "GET", f"/authorize?oauth_token={token}", {"User-Agent": "browser"})
+
+
+def submit(sandbox: Sandbox, form: dict[str, str]) -> Reply:
+    body = urlencode(form).encode()
+    headers = {
+        "User-Agent": "browser",
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Content-Length": str(len(body)),
+    }
+    return exchange(sandbox, "POST", "/authorize", headers, body)
+
+
+# --- A person's way ------------------------------------------------------------------------------
+
+
+def test_approve(sandbox: Sandbox, consumer: Client, token: str) -> None:
+    reply = open_page(sandbox, token)
+    assert reply.status == 200
+    page = Page(reply)
+    assert "VECTORKEY asks for access to your account" in page.text
+    assert "http://localhost:20000/" in page.text
+    assert [one["value"] for one in page.all("button")] == ["approve", "deny"]
+
+    redirect = submit(sandbox, page.form(decision="approve", username=" trader1 "))
+    assert redirect.status == 302
+    address = urlsplit(redirect.headers["location"])
+    assert address._replace(query="").geturl() == "http://localhost:20000/"
+    returned = parse_qs(address.query)
+    assert list(returned) == ["oauth_token", "oauth_verifier"]
+    assert returned["oauth_token"] == [token]
+
+    assert consumer.get_access_token(token, returned["oauth_verifier"][0]).status == 200
+    assert sandbox.grant("VECTORKEY", username="trader1")[0] == consumer.access_token
+
+
+def test_deny(sandbox: Sandbox, consumer: Client, token: str) -> None:
+    redirect = submit(sandbox, Page(open_page(sandbox, token)).form(decision="deny"))
+    assert redirect.status == 302
+    returned = parse_qs(urlsplit(redirect.headers["location"]).query)
+    assert returned == {"oauth_token": [token], "oauth_problem": ["user_refused"]}
+    assert consumer.get_access_token(token, "0" * 20).error == "the user denied this request token"
+    assert open_page(sandbox, token).status == 410
+
+
+@pytest.mark.parametrize(("decision", "title"), [("approve", "granted"), ("deny", "denied")])
+def test_out_of_band(sandbox: Sandbox, connect: Connect, decision: str, title: str) -> None:
+    consumer = connect(sandbox, callback="oob")
+    token = consumer.get_request_token().json()["oauth_token"]
+    page = Page(open_page(sandbox, token))
+    assert "this page, with a code to copy" in page.text
+    reply = submit(sandbox, page.form(decision=decision))
+    assert reply.status == 200
+    outcome = Page(reply)
+    assert f"Access {title}" in outcome.text
+    if decision == "approve":
+        (verifier,) = re.findall(r"\b[0-9a-f]{20}\b", outcome.text)
+        assert consumer.get_access_token(token, verifier).status == 200
+
+
+@pytest.mark.parametrize("username", ["", " ", "a b", '"><script>', "x" * 65])
+def test_odd_usernames_are_asked_for_again(sandbox: Sandbox, token: str, username: str) -> None:
+    form = Page(open_page(sandbox, token)).form(decision="approve", username=username)
+    reply = submit(sandbox, form)
+    assert reply.status == 422
+    page = Page(reply)
+    field = next(one for one in page.all("input") if one["name"] == "username")
+    assert field["value"] == username.strip()
+    assert field["aria-invalid"] == "true"
+    assert any(one.get("id") == field["aria-describedby"] for one in page.all("p"))
+    assert not page.all("script")
+    assert submit(sandbox, page.form(decision="approve", username="paper")).status == 302
+
+
+def test_auto_consent_redirects_at_once(connect: Connect) -> None:
+    with Sandbox(auto_consent=True) as sandbox:
+        consumer = connect(sandbox)
+        token = consumer.get_request_token().json()["oauth_token"]
+        redirect = open_page(sandbox, token)
+        assert redirect.status == 302
+        assert "oauth_verifier=" in redirect.headers["location"]
+        assert open_page(sandbox, token).status == 410
+
+
+# --- Tokens that lead nowhere --------------------------------------------------------------------
+
+
+def test_tokens_that_lead_nowhere(sandbox: Sandbox, consumer: Client, token: str) -> None:
+    for address, status, words in (
+        ("/authorize", 400, "the address lacks oauth_token"),
+        ("/authorize?oauth_token=", 400, "the address lacks oauth_token"),
+        ("/authorize?oauth_token=<script>", 404, "unknown request token"),
+    ):
+        reply = exchange(sandbox, "GET", address.replace("<", "%3C").replace(">", "%3E"))
+        assert reply.status == status
+        assert f"Access cannot be granted here: {words}." in Page(reply).text
+    verifier = sandbox.consent(token)
+    assert "is approved already" in Page(open_page(sandbox, token)).text
+    consumer.get_access_token(token, verifier)
+    for reply in (open_page(sandbox, token), submit(sandbox, {"oauth_token": token})):
+        assert reply.status == 410
+        assert "request token was used before" in Page(reply).text
+    with pytest.raises(LookupError, match="used before"):
+        sandbox.consent(token)
+    with pytest.raises(LookupError, match="unknown request token"):
+        sandbox.consent("nonsense")
+
+
+def test_expired_token(connect: Connect) -> None:
+    now = time.time()
+    with Sandbox(clock=lambda: now) as sandbox:
+        token = connect(sandbox).get_request_token().json()["oauth_token"]
+        now += 600
+        assert "request token has expired" in Page(open_page(sandbox, token)).text
+
+
+# --- Safety --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form_token", [None, "", "guess", "é"])
+def test_an_answer_from_elsewhere_is_refused(
+    sandbox: Sandbox, token: str, form_token: str | None
+) -> None:
+    form = Page(open_page(sandbox, token)).form(decision="approve")
+    del form["form_token"]
+    reply = submit(sandbox, form if form_token is None else form | {"form_token": form_token})
+    assert reply.status == 403
+    assert "does not come from the consent page" in Page(reply).text
+    assert open_page(sandbox, token).status == 200  # nothing was approved
+
+
+def test_form_tokens_differ(sandbox: Sandbox, consumer: Client) -> None:
+    tokens = [consumer.get_request_token().json()["oauth_token"] for _ in range(2)]
+    first, second = (Page(open_page(sandbox, token)).form() for token in tokens)
+    assert first["form_token"] != second["form_token"]
+    crossed = first | {"form_token": second["form_token"], "decision": "approve"}
+    assert submit(sandbox, crossed).status == 403
+
+
+def test_neither_approved_nor_denied(sandbox: Sandbox, token: str) -> None:
+    form = Page(open_page(sandbox, token)).form()
+    assert submit(sandbox, form).status == 400
+    assert submit(sandbox, form | {"decision": "perhaps"}).status == 400
+
+
+def test_pages_load_and_run_nothing(sandbox: Sandbox, token: str) -> None:
+    for reply in (open_page(sandbox, token), exchange(sandbox, "GET", "/authorize")):
+        policy = dict(
+            directive.strip().split(" ", 1)
+            for directive in reply.headers["content-security-policy"].split(";")
+        )
+        assert policy["default-src"] == "'none'"
+        assert policy["base-uri"] == "'none'"
+        assert policy["frame-ancestors"] == "'none'"
+        page = Page(reply)
+        (style,) = page.all("style")
+        assert policy["style-src"] == f"'nonce-{style['nonce']}'"
+        assert reply.headers["x-frame-options"] == "DENY"
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert reply.headers["referrer-policy"] == "no-referrer"
+        assert reply.headers["cache-control"] == "no-store"
+        assert reply.headers["content-type"] == "text/html; charset=utf-8"
+        for tag, attributes in page.tags:
+            assert tag not in {"script", "link", "img", "iframe"}
+            assert "style" not in attributes
+            assert not any(name.startswith("on") for name in attributes)
+        assert b"url(" not in reply.body
+        assert b"@import" not in reply.body
+
+
+def test_style_nonces_differ(sandbox: Sandbox, token: str) -> None:
+    first, second = (Page(open_page(sandbox, token)).all("style")[0] for _ in range(2))
+    assert first["nonce"] != second["nonce"]
+
+
+def test_form_may_lead_to_the_callback(sandbox: Sandbox, connect: Connect) -> None:
+    """Chromium applies form-action to the redirect after the form, so it must name the callback."""
+    consumer = connect(sandbox, callback="http://localhost:8123/path?x=1")
+    reply = open_page(sandbox, consumer.get_request_token().json()["oauth_token"])
+    policy = reply.headers["content-security-policy"]
+    assert "form-action 'self' http://localhost:8123;" in policy
+
+
+def test_accessible(sandbox: Sandbox, token: str) -> None:
+    reply = open_page(sandbox, token)
+    page = Page(reply)
+    assert page.all("html")[0]["lang"] == "en"
+    assert len(page.all("h1")) == len(page.all("main")) == len(page.all("title")) == 1
+    names = {one["for"] for one in page.all("label")}
+    shown = [one for one in page.all("input") if one.get("type") != "hidden"]
+    assert {one["id"] for one in shown} == names
+    assert any("width=device-width" in str(one.get("content")) for one in page.all("meta"))
+    assert b"prefers-color-scheme: dark" in reply.body
+    assert b":focus-visible" in reply.body
+    assert len(reply.body) < 8192
+
+
+def test_values_are_escaped(sandbox: Sandbox, connect: Connect) -> None:
+    callback = 'http://localhost:20000/?a="><script>alert(1)</script>'
+    consumer = connect(sandbox, callback=callback)
+    reply = open_page(sandbox, consumer.get_request_token().json()["oauth_token"])
+    assert not Page(reply).all("script")
+    assert callback in html.unescape(reply.body.decode())
