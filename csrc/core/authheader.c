@@ -94,6 +94,9 @@ ibk_code ibk_sign_rsa_sha256(ibk_span base_string, const struct ibk_rsa_key *key
 ibk_code ibk_sign_hmac_sha256(ibk_span base_string, const struct ibk_mac_key *key, struct ibk_buf *out, struct ibk_error *err)
 {
     uint8_t mac[IBK_MAC_MAX_SIZE];
+    if (ibk_mac_key_size(key) != sizeof mac) {
+        return ibk_fail(err, IBK_E_ARGUMENT, __func__, "the key was made for another MAC than HMAC-SHA256");
+    }
     ibk_code code = ibk_mac_compute(key, base_string, mac, err);
     if (code == IBK_OK) {
         ibk_base64_put(out, ibk_span_of(mac, sizeof mac));

@@ -236,11 +236,12 @@ ibk_code ibk_dh_params_load(ibk_span file, struct ibk_dh_params **out, struct ib
     ibk_buf_init_secret(&text, IBK_KEY_FILE_MAX_SIZE);
     ibk_buf_init(&digits, IBK_KEY_FILE_MAX_SIZE);
     ibk_code code = ibk_pem_text(file, "Diffie-Hellman parameters", IBK_E_DH_PARAMETERS, &text, err);
-    if (code == IBK_OK && collect_hex(ibk_buf_peek(&text), &digits)) {
+    if (code == IBK_OK) {
+        bool is_hex = collect_hex(ibk_buf_peek(&text), &digits);
         code = ibk_buf_check(&digits, "Diffie-Hellman prime", err);
-        code = code == IBK_OK ? load_hex(&digits, out, err) : code;
-    } else if (code == IBK_OK) {
-        code = load_pem(file, out, err);
+        if (code == IBK_OK) {
+            code = is_hex ? load_hex(&digits, out, err) : load_pem(file, out, err);
+        }
     }
     ibk_buf_clean(&text);
     ibk_buf_clean(&digits);

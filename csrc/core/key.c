@@ -10,6 +10,7 @@
 #include <openssl/decoder.h>
 #include <openssl/err.h>
 #include <openssl/rsa.h>
+#include <openssl/pkcs12.h>
 #include <openssl/x509.h>
 #include <stdatomic.h>
 
@@ -99,6 +100,16 @@ static const char *foreign_label(const char *label)
     return NULL;
 }
 
+/* DER has no label that says so. */
+static bool is_encrypted_der(const struct ibk_pem *pem)
+{
+    const unsigned char *data = pem->bytes.data;
+    X509_SIG *sealed = pem->bytes_are_pem ? NULL : d2i_X509_SIG(NULL, &data, (long)pem->bytes.len);
+    bool encrypted = sealed != NULL;
+    X509_SIG_free(sealed);
+    return encrypted;
+}
+
 /* DER has no label: find out by trying. */
 static const char *foreign_der(const struct ibk_pem *pem)
 {
@@ -120,11 +131,12 @@ static ibk_code refuse_undecoded(const struct ibk_pem *pem, const struct ibk_sec
                                  struct ibk_error *err)
 {
     const char *foreign = foreign_der(pem);
+    bool encrypted = pem->encrypted || is_encrypted_der(pem);
     ERR_clear_error();
-    if (pem->encrypted && passphrase == NULL) {
+    if (encrypted && passphrase == NULL) {
         return ibk_fail(err, IBK_E_PASSPHRASE, "ibk_rsa_key_load", "%s: it is encrypted and no pass phrase was given", what);
     }
-    if (pem->encrypted) {
+    if (encrypted) {
         return ibk_fail(err, IBK_E_PASSPHRASE, "ibk_rsa_key_load", "%s: it is encrypted and the pass phrase does not open it",
                         what);
     }

@@ -16,6 +16,11 @@ size_t ibk_mac_size(enum ibk_mac mac)
     return mac == IBK_HMAC_SHA1 ? 20 : 32;
 }
 
+size_t ibk_mac_key_size(const struct ibk_mac_key *key)
+{
+    return key->size;
+}
+
 ibk_code ibk_mac_key_new(enum ibk_mac mac, const struct ibk_secret *key, struct ibk_mac_key **out, struct ibk_error *err)
 {
     char sha1[] = "SHA1";

@@ -231,10 +231,12 @@ static ibk_code read_block(const struct block *block, const char *what, ibk_code
     out->label[block->label.len] = '\0';
     out->encrypted = legacy.dek_info.len > 0 || strcmp(out->label, "ENCRYPTED PRIVATE KEY") == 0;
     ibk_buf_init_secret(&digits, IBK_KEY_FILE_MAX_SIZE);
-    if (!collect_digits(rest_of(block->body, legacy.len), &digits, &position)) {
+    bool is_base64 = collect_digits(rest_of(block->body, legacy.len), &digits, &position);
+    code = ibk_buf_check(&digits, what, err);
+    if (code == IBK_OK && !is_base64) {
         code = ibk_fail(err, bad, "ibk_pem_read", "%s: character %zu after the BEGIN line is not base64", what,
                         legacy.len + position);
-    } else if (legacy.dek_info.len > 0) {
+    } else if (code == IBK_OK && legacy.dek_info.len > 0) {
         out->bytes_are_pem = true;
         put_mark(&out->bytes, begin_mark, out->label);
         ibk_buf_put_text(&out->bytes, "Proc-Type: 4,ENCRYPTED\nDEK-Info: ");
@@ -243,7 +245,7 @@ static ibk_code read_block(const struct block *block, const char *what, ibk_code
         put_lines(&out->bytes, ibk_buf_peek(&digits));
         put_mark(&out->bytes, end_mark, out->label);
         code = ibk_buf_check(&out->bytes, what, err);
-    } else {
+    } else if (code == IBK_OK) {
         code = ibk_base64_decode(ibk_buf_peek(&digits), what, &out->bytes, err);
         code = code == IBK_E_ENCODING ? bad : code;
         if (code == bad && err != NULL) {
@@ -260,14 +262,18 @@ static ibk_code unwrap_base64(struct ibk_buf *text, bool *is_base64, struct ibk_
     struct ibk_buf digits;
     struct ibk_buf inner;
     size_t position;
-    ibk_code code = IBK_OK;
 
     *is_base64 = false;
     ibk_buf_init_secret(&digits, IBK_KEY_FILE_MAX_SIZE);
     ibk_buf_init_secret(&inner, IBK_KEY_FILE_MAX_SIZE);
-    if (collect_digits(ibk_buf_peek(text), &digits, &position) && digits.len >= 64 &&
-        ibk_base64_decode(ibk_buf_peek(&digits), "key", &inner, NULL) == IBK_OK) {
-        *is_base64 = true;
+    bool only_digits = collect_digits(ibk_buf_peek(text), &digits, &position);
+    ibk_code code = ibk_buf_check(&digits, "key", err);
+    if (code == IBK_OK && only_digits && digits.len >= 64) {
+        code = ibk_base64_decode(ibk_buf_peek(&digits), "key", &inner, err);
+        *is_base64 = code == IBK_OK;
+        code = code == IBK_E_ENCODING ? IBK_OK : code; /* then it is something else, and the caller says so */
+    }
+    if (*is_base64) {
         ibk_buf_clean(text);
         ibk_buf_put(text, ibk_buf_peek(&inner));
         code = ibk_buf_check(text, "key", err);

@@ -303,6 +303,13 @@ static void test_limits(void **state)
     ibk_percent_put(&buf, LITERAL("a b c"));
     assert_refused(IBK_E_LIMIT, ibk_buf_check(&buf, "thing", &err));
     ibk_buf_clean(&buf);
+    ibk_span endless = ibk_span_of("x", SIZE_MAX); /* twice its length is no size; nobody gets to read it */
+    ibk_hex_put(&buf, endless);
+    assert_refused(IBK_E_LIMIT, ibk_buf_check(&buf, "thing", &err));
+    ibk_buf_clean(&buf);
+    ibk_base64_put(&buf, endless);
+    assert_refused(IBK_E_LIMIT, ibk_buf_check(&buf, "thing", &err));
+    ibk_buf_clean(&buf);
     ibk_java_bytes_put(&buf, LITERAL("\xff\xff\xff\xff\xff"));
     assert_refused(IBK_E_LIMIT, ibk_buf_check(&buf, "thing", &err));
     ibk_buf_clean(&buf);

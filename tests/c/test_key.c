@@ -283,6 +283,10 @@ static void test_damaged_files(void **state)
     check_refused("no BEGIN line", ibk_span_of(pem.data + first, pem.len - first), "BEGIN", "Albert");
     check_refused("a character that is not base64", bad_digit, "base64", position);
     check_refused("half of DER", ibk_span_of(der.data, der.len / 2), "Albert", "Albert");
+    ibk_span legacy = key_file("signature", "private_pkcs1_legacy_encrypted_pem");
+    size_t info = ibk_span_find(legacy, LITERAL("DEK-Info"));
+    check_refused("legacy encryption without its cipher",
+                  joined(ibk_span_of(legacy.data, info), LITERAL("\n-----END RSA PRIVATE KEY-----\n")), "base64", "Albert");
     check_refused("random bytes", scrambled(1700, 1), "1700 bytes", "Albert");
     check_refused("random bytes in a block", pem_of_der("PRIVATE KEY", scrambled(1200, 2)), "1200 bytes", "Albert");
     check_refused("too long", repeated("x", IBK_KEY_FILE_MAX_SIZE + 1), "65537", "65536");

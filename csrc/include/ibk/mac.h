@@ -20,6 +20,7 @@ void ibk_mac_key_free(struct ibk_mac_key *key);
 
 /* 20 bytes for SHA-1, 32 for SHA-256. */
 size_t ibk_mac_size(enum ibk_mac mac);
+size_t ibk_mac_key_size(const struct ibk_mac_key *key);
 
 /* Writes ibk_mac_size bytes to out. */
 ibk_code ibk_mac_compute(const struct ibk_mac_key *key, ibk_span message, uint8_t out[IBK_MAC_MAX_SIZE], struct ibk_error *err)
