@@ -17,8 +17,8 @@ class Secret:
 
     __hash__: ClassVar[None]  # type: ignore[assignment]
     def __new__(cls, data: _Bytes) -> Secret: ...
-    @staticmethod
-    def from_base64(text: str, what: str = "secret") -> Secret:
+    @classmethod
+    def from_base64(cls, text: str, what: str = "secret") -> Secret:
         """From strict base64 text; `what` names the value in the error."""
     def reveal(self) -> bytes:
         """The bytes themselves: the one exit. The copy cannot be wiped any more."""
@@ -26,16 +26,18 @@ class Secret:
         """The bytes as base64 text, likewise unprotected."""
     def __len__(self) -> int: ...
     def __eq__(self, other: object, /) -> bool: ...
+    def __copy__(self) -> Secret: ...
+    def __deepcopy__(self, memo: object, /) -> Secret: ...
 
 @final
 class RSAKey:
     """A private RSA key of 2048 bits or more."""
 
-    @staticmethod
-    def load(data: _Bytes, passphrase: _Bytes | None = None, what: str = "private key") -> RSAKey:
+    @classmethod
+    def load(cls, data: _Bytes, passphrase: _Bytes | None = None, what: str = "private key") -> RSAKey:
         """From PEM in any spelling or DER. `what` names the key in errors ("signing key")."""
-    @staticmethod
-    def generate(bits: int = 2048, progress: _Progress | None = None) -> RSAKey:
+    @classmethod
+    def generate(cls, bits: int = 2048, progress: _Progress | None = None) -> RSAKey:
         """`progress` is called now and then; what it raises ends the search."""
     @property
     def bits(self) -> int: ...
@@ -52,19 +54,21 @@ class RSAKey:
         """RSAES-PKCS1-v1_5 of base64 text. Success does not prove the key (OpenSSL >= 3.2 rejects implicitly)."""
     def fits(self, ciphertext: str) -> bool:
         """Whether this key truly decrypts that base64 text: for diagnosis, see csrc/include/ibk/key.h."""
+    def __copy__(self) -> RSAKey: ...
+    def __deepcopy__(self, memo: object, /) -> RSAKey: ...
 
 @final
 class DHParameters:
     """A Diffie-Hellman group."""
 
-    @staticmethod
-    def load(data: _Bytes) -> DHParameters:
+    @classmethod
+    def load(cls, data: _Bytes) -> DHParameters:
         """From PKCS#3 PEM in any spelling, its DER, or the prime in hex (generator 2)."""
-    @staticmethod
-    def from_numbers(prime: bytes, generator: int) -> DHParameters:
+    @classmethod
+    def from_numbers(cls, prime: bytes, generator: int) -> DHParameters:
         """`prime` in big-endian bytes."""
-    @staticmethod
-    def generate(bits: int = 2048, progress: _Progress | None = None) -> DHParameters:
+    @classmethod
+    def generate(cls, bits: int = 2048, progress: _Progress | None = None) -> DHParameters:
         """Searches a safe prime with generator 2: seconds to minutes."""
     @property
     def bits(self) -> int: ...
@@ -78,6 +82,8 @@ class DHParameters:
         """Raises unless the prime is prime and safe. About 0.2 s."""
     def exchange(self, secret: _Bytes | None = None) -> DHExchange:
         """`secret`: the exponent in big-endian bytes, for tests; otherwise 256 random bits."""
+    def __copy__(self) -> DHParameters: ...
+    def __deepcopy__(self, memo: object, /) -> DHParameters: ...
 
 @final
 class DHExchange:
@@ -100,6 +106,8 @@ class RequestSigner:
         self, method: str, url: str, params: _Pairs | None, form: _Pairs | None, nonce: str, timestamp: str, /
     ) -> tuple[str, str]:
         """The URL with `params` in its query, exactly as signed and to be sent, and the Authorization header's value."""
+    def __copy__(self) -> RequestSigner: ...
+    def __deepcopy__(self, memo: object, /) -> RequestSigner: ...
 
 @final
 class HttpClient:

@@ -56,6 +56,21 @@ bool ibk_get_c_string(const struct ibk_state *state, PyObject *value, const char
     return true;
 }
 
+bool ibk_get_query_signing(const struct ibk_state *state, PyObject *value, enum ibk_query_signing *out)
+{
+    ibk_span word;
+    if (!ibk_get_text(state, value, "query_signing", &word)) {
+        return false;
+    }
+    if (!ibk_query_signing_parse(word, out)) {
+        struct ibk_error err;
+        ibk_fail(&err, IBK_E_ARGUMENT, __func__, "query_signing is omit, merge, url or rfc5849");
+        ibk_raise(state, &err);
+        return false;
+    }
+    return true;
+}
+
 bool ibk_get_flag(PyObject *value, const char *what, bool *out)
 {
     if (!PyBool_Check(value)) {

@@ -6,7 +6,6 @@
 #include "ibk/encode.h"
 #include "ibk/http.h"
 #include "ibk/lst.h"
-#include "ibk/oauth.h"
 
 #include <openssl/crypto.h>
 
@@ -136,36 +135,27 @@ static PyObject *normalise(PyObject *module, PyObject *args, PyObject *kwargs)
     return result;
 }
 
-static PyObject *make_base_string(const struct ibk_state *state, struct ibk_base_string_input *input, ibk_span query_signing)
-{
-    struct ibk_error err;
-    struct ibk_buf out;
-    if (!ibk_query_signing_parse(query_signing, &input->query_signing)) {
-        ibk_fail(&err, IBK_E_ARGUMENT, __func__, "query_signing is omit, merge, url or rfc5849");
-        return ibk_raise(state, &err);
-    }
-    ibk_buf_init_secret(&out, IBK_BASE_STRING_MAX_SIZE);
-    return finish_text(state, ibk_base_string(input, &out, &err), &out, "base string", &err);
-}
-
 static PyObject *base_string(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"method", "url", "pairs", "prepend", "query_signing", NULL};
     const struct ibk_state *state = ibk_state_of_module(module);
-    PyObject *method, *url, *pairs, *prepend = NULL, *word = NULL, *result = NULL;
-    ibk_span query_signing = ibk_span_text("omit");
-    struct ibk_base_string_input input = {.prepend = ibk_span_text("")};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|OO:base_string", names, &method, &url, &pairs, &prepend, &word) ||
+    PyObject *method, *url, *pairs, *prepend = NULL, *query_signing = NULL, *result = NULL;
+    struct ibk_base_string_input input = {.prepend = ibk_span_text(""), .query_signing = IBK_QUERY_OMIT};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO|OO:base_string", names, &method, &url, &pairs, &prepend,
+                                     &query_signing) ||
         !ibk_get_text(state, method, "method", &input.method) || !ibk_get_text(state, url, "url", &input.url) ||
         (prepend != NULL && !ibk_get_text(state, prepend, "prepend", &input.prepend)) ||
-        (word != NULL && !ibk_get_text(state, word, "query_signing", &query_signing))) {
+        (query_signing != NULL && !ibk_get_query_signing(state, query_signing, &input.query_signing))) {
         return NULL;
     }
+    struct ibk_error err;
     struct ibk_params params;
     ibk_params_init(&params);
     if (ibk_get_pairs(state, pairs, "pairs", &params)) {
+        struct ibk_buf out;
+        ibk_buf_init_secret(&out, IBK_BASE_STRING_MAX_SIZE); /* the prepend may be one */
         input.params = &params;
-        result = make_base_string(state, &input, query_signing);
+        result = finish_text(state, ibk_base_string(&input, &out, &err), &out, "base string", &err);
     }
     ibk_params_clean(&params);
     return result;

@@ -17,8 +17,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "ibk/params.h"
-#include "ibk/secret.h"
+#include "ibk/oauth.h"
 
 enum ibk_type {
     IBK_TYPE_SECRET,
@@ -94,6 +93,8 @@ PyObject *ibk_raise_type(const char *what, const char *wanted, PyObject *found);
 bool ibk_get_text(const struct ibk_state *state, PyObject *value, const char *what, ibk_span *out);
 /* The same where C needs a terminator: a NUL inside is refused. */
 bool ibk_get_c_string(const struct ibk_state *state, PyObject *value, const char *what, const char **out);
+/* One of the words of ibk_query_signing_parse. */
+bool ibk_get_query_signing(const struct ibk_state *state, PyObject *value, enum ibk_query_signing *out);
 bool ibk_get_flag(PyObject *value, const char *what, bool *out);
 /* To be given back with PyBuffer_Release. */
 bool ibk_get_buffer(PyObject *value, const char *what, Py_buffer *out);

@@ -4,7 +4,6 @@
 #include "state.h"
 
 #include "ibk/encode.h"
-#include "ibk/oauth.h"
 
 #define PEM_MAX_SIZE 65536u
 #define SIGNATURE_MAX_SIZE 4096u /* base64 of IBK_RSA_MAX_BITS */

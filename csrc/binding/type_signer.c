@@ -4,8 +4,6 @@
  */
 #include "state.h"
 
-#include "ibk/oauth.h"
-
 #define REALM_MAX_SIZE 4096u
 
 /* Immutable once made, so threads may share it. */
@@ -29,7 +27,8 @@ static void signer_free(struct signer *signer)
 }
 
 struct signer_input {
-    ibk_span consumer_key, access_token, realm, query_signing;
+    ibk_span consumer_key, access_token, realm;
+    enum ibk_query_signing query_signing;
     const struct ibk_secret *live_session_token;
 };
 
@@ -39,9 +38,7 @@ static ibk_code signer_fill(struct signer *signer, const struct signer_input *in
     ibk_params_init(&signer->constant);
     ibk_buf_init(&signer->realm, REALM_MAX_SIZE);
     signer->mac_key = NULL;
-    if (!ibk_query_signing_parse(input->query_signing, &signer->query_signing)) {
-        return ibk_fail(err, IBK_E_ARGUMENT, __func__, "query_signing is omit, merge, url or rfc5849");
-    }
+    signer->query_signing = input->query_signing;
     ibk_buf_put(&signer->realm, input->realm);
     if ((code = ibk_buf_check(&signer->realm, "realm", err)) != IBK_OK ||
         (code = ibk_params_add_text(&signer->constant, "oauth_consumer_key", input->consumer_key, err)) != IBK_OK ||
@@ -80,7 +77,7 @@ static PyObject *signer_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (input.live_session_token == NULL || !ibk_get_text(state, consumer_key, "consumer_key", &input.consumer_key) ||
         !ibk_get_text(state, access_token, "access_token", &input.access_token) ||
         !ibk_get_text(state, realm, "realm", &input.realm) ||
-        !ibk_get_text(state, query_signing, "query_signing", &input.query_signing)) {
+        !ibk_get_query_signing(state, query_signing, &input.query_signing)) {
         return NULL;
     }
     return make_signer(type, state, &input);

@@ -14,7 +14,7 @@ URL = "https://api.ibkr.com/v1/api/x"
 
 
 def secrets(objects) -> None:
-    secret = _core.Secret(b"x" * 10_000)
+    secret = _core.Secret(b"x" * 1000)
     assert secret == _core.Secret.from_base64(secret.reveal_base64())
     repr(secret)
 
@@ -98,7 +98,7 @@ WORK = {
         (signing, ROUNDS),
         (stages, ROUNDS),
         (tokens, ROUNDS),
-        (keys, ROUNDS // 4),
+        (keys, ROUNDS // 8),
         (groups, ROUNDS // 2),
         (clients, ROUNDS),
         (refused_values, ROUNDS // 4),
