@@ -22,6 +22,8 @@ class Secret:
         """From strict base64 text; `what` names the value in the error."""
     def reveal(self) -> bytes:
         """The bytes themselves: the one exit. The copy cannot be wiped any more."""
+    def copy_into(self, target: bytearray | memoryview, /) -> None:
+        """The bytes into memory of their length, which the caller can wipe. Raises ValueError for another length."""
     def reveal_base64(self) -> str:
         """The bytes as base64 text, likewise unprotected."""
     def __len__(self) -> int: ...
@@ -76,6 +78,9 @@ class DHParameters:
     def generator(self) -> int: ...
     @property
     def prime(self) -> int: ...
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the DER that the PEM holds, 64 lower-case hex digits."""
     def pem(self) -> str:
         """PKCS#3 PEM with LF line ends and positive DER integers."""
     def check(self) -> None:

@@ -189,6 +189,11 @@ class DHParameters:
     def bits(self) -> int:
         return self._handle.bits
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the DER in hex, as `openssl dhparam -outform DER | sha256sum`."""
+        return self._handle.fingerprint
+
     def check(self) -> None:
         """Tests that the prime is prime and safe (about 0.2 s). Raises DHParametersError if not."""
         self._handle.check()

@@ -5,6 +5,8 @@
  */
 #include "state.h"
 
+#include "ibk/encode.h"
+
 #include <stdio.h>
 
 static bool peek_text(PyObject *value, ibk_span *out)
@@ -201,6 +203,14 @@ PyObject *ibk_take_text(const struct ibk_state *state, struct ibk_buf *buf, cons
     }
     ibk_buf_clean(buf);
     return text;
+}
+
+PyObject *ibk_take_hex(const struct ibk_state *state, ibk_span bytes)
+{
+    struct ibk_buf text;
+    ibk_buf_init(&text, 2 * bytes.len);
+    ibk_hex_put(&text, bytes);
+    return ibk_take_text(state, &text, "hex");
 }
 
 PyObject *ibk_take_secret(const struct ibk_state *state, struct ibk_secret *secret)

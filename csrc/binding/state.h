@@ -106,6 +106,8 @@ bool ibk_get_pairs(const struct ibk_state *state, PyObject *pairs, const char *w
 
 /* The contents as text; cleans the buffer, good or bad. `what` as for ibk_buf_check. */
 PyObject *ibk_take_text(const struct ibk_state *state, struct ibk_buf *buf, const char *what);
+/* Lower-case hex of bytes. */
+PyObject *ibk_take_hex(const struct ibk_state *state, ibk_span bytes);
 /* An object that owns the secret, which is released where that fails. */
 PyObject *ibk_take_secret(const struct ibk_state *state, struct ibk_secret *secret);
 

@@ -165,6 +165,21 @@ static PyObject *params_pem(PyObject *self, PyObject *args)
     return ibk_take_text(ibk_state_of(self), &pem, "DH parameters");
 }
 
+static PyObject *params_fingerprint(PyObject *self, void *closure)
+{
+    (void)closure;
+    const struct ibk_dh_params *params = ibk_object_native(self);
+    if (params == NULL) {
+        return NULL;
+    }
+    struct ibk_error err;
+    uint8_t bytes[IBK_FINGERPRINT_SIZE];
+    if (ibk_dh_params_fingerprint(params, bytes, &err) != IBK_OK) {
+        return ibk_raise(ibk_state_of(self), &err);
+    }
+    return ibk_take_hex(ibk_state_of(self), ibk_span_of(bytes, sizeof bytes));
+}
+
 static PyObject *params_check(PyObject *self, PyObject *args)
 {
     (void)args;
@@ -283,6 +298,7 @@ static PyMethodDef params_methods[] = {
 static PyGetSetDef params_getset[] = {
     {"bits", params_bits, NULL, "Size of the prime.", NULL},
     {"generator", params_generator, NULL, "2 or 5.", NULL},
+    {"fingerprint", params_fingerprint, NULL, "SHA-256 of the DER that the PEM holds, 64 lower-case hex digits.", NULL},
     {"prime", params_prime, NULL, "The prime.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

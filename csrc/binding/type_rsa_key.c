@@ -114,10 +114,7 @@ static PyObject *key_fingerprint(PyObject *self, void *closure)
     if (!get_fingerprint(self, bytes)) {
         return NULL;
     }
-    struct ibk_buf text;
-    ibk_buf_init(&text, 2 * sizeof bytes);
-    ibk_hex_put(&text, ibk_span_of(bytes, sizeof bytes));
-    return ibk_take_text(ibk_state_of(self), &text, "fingerprint");
+    return ibk_take_hex(ibk_state_of(self), ibk_span_of(bytes, sizeof bytes));
 }
 
 static PyObject *key_repr(PyObject *self)

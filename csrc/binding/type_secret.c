@@ -74,6 +74,30 @@ static PyObject *secret_reveal_base64(PyObject *self, PyObject *args)
     return ibk_take_text(ibk_state_of(self), &text, "base64");
 }
 
+static PyObject *secret_copy_into(PyObject *self, PyObject *target)
+{
+    const struct ibk_secret *secret = ibk_object_native(self);
+    if (secret == NULL) {
+        return NULL;
+    }
+    Py_buffer view;
+    if (PyObject_GetBuffer(target, &view, PyBUF_WRITABLE) != 0) {
+        PyErr_Clear();
+        return ibk_raise_type("target", "a bytearray or a writable memoryview", target);
+    }
+    ibk_span bytes = ibk_secret_peek(secret);
+    bool fits = (size_t)view.len == bytes.len;
+    if (fits && bytes.len != 0) {
+        memcpy(view.buf, bytes.data, bytes.len);
+    }
+    Py_ssize_t len = view.len;
+    PyBuffer_Release(&view);
+    if (!fits) {
+        return PyErr_Format(PyExc_ValueError, "target has %zd bytes, expected %zu", len, bytes.len);
+    }
+    return Py_NewRef(Py_None);
+}
+
 static Py_ssize_t secret_len(PyObject *self)
 {
     const struct ibk_secret *secret = ibk_object_native(self);
@@ -106,6 +130,8 @@ static PyMethodDef secret_methods[] = {
      "reveal($self, /)\n--\n\nThe bytes themselves: the one exit. The copy cannot be wiped any more."},
     {"reveal_base64", secret_reveal_base64, METH_NOARGS,
      "reveal_base64($self, /)\n--\n\nThe bytes as base64 text, likewise unprotected."},
+    {"copy_into", secret_copy_into, METH_O,
+     "copy_into($self, target, /)\n--\n\nThe bytes into a bytearray of their length, which the caller can wipe."},
     IBK_COPY_IS_SELF,
     IBK_REFUSE_PICKLING,
     {NULL, NULL, 0, NULL},

@@ -138,6 +138,9 @@ static ibk_code sign_params(const struct ibk_signature_input *input, const struc
 
 ibk_code ibk_request_signature(const struct ibk_signature_input *input, struct ibk_buf *signature, struct ibk_error *err)
 {
+    if ((input->rsa_key == NULL) == (input->mac_key == NULL)) {
+        return ibk_fail(err, IBK_E_ARGUMENT, __func__, "a request is signed with an RSA key or with a MAC key");
+    }
     if (input->form == NULL || ibk_params_count(input->form) == 0) {
         return sign_params(input, input->oauth, signature, err);
     }

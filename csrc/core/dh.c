@@ -9,6 +9,7 @@
 
 #include "ibk/encode.h"
 #include "ibk/oauth.h"
+#include "ossl.h"
 #include "pem.h"
 
 #include <openssl/bn.h>
@@ -176,18 +177,19 @@ static ibk_code load_der(ibk_span der, struct ibk_dh_params **out, struct ibk_er
     return ibk_dh_params_new(prime, generator, out, err);
 }
 
-/* The prime in hex, as people copy it: white space and the colons of "openssl dhparam -text" are passed over. */
-static bool collect_hex(ibk_span text, struct ibk_buf *out)
+/* The prime in hex, as people copy it: white space and the colons of "openssl dhparam -text" are passed over. Returns the
+ * position of the first other character, or text.len. */
+static size_t collect_hex(ibk_span text, struct ibk_buf *out)
 {
     for (size_t i = 0; i < text.len; i++) {
         uint8_t byte = text.data[i];
         if ((byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'f') || (byte >= 'A' && byte <= 'F')) {
             ibk_buf_put_byte(out, byte);
         } else if (byte != ' ' && byte != ':' && !(byte >= '\t' && byte <= '\r')) {
-            return false;
+            return i;
         }
     }
-    return out->len > 0;
+    return text.len;
 }
 
 static ibk_code load_hex(struct ibk_buf *digits, struct ibk_dh_params **out, struct ibk_error *err)
@@ -227,6 +229,9 @@ static ibk_code load_pem(ibk_span file, struct ibk_dh_params **out, struct ibk_e
     return code;
 }
 
+/* So many hex digits at the start are no PEM, DER or base64 of either, which begin with other letters. */
+#define SURELY_HEX 32u
+
 ibk_code ibk_dh_params_load(ibk_span file, struct ibk_dh_params **out, struct ibk_error *err)
 {
     struct ibk_buf text;
@@ -237,10 +242,17 @@ ibk_code ibk_dh_params_load(ibk_span file, struct ibk_dh_params **out, struct ib
     ibk_buf_init(&digits, IBK_KEY_FILE_MAX_SIZE);
     ibk_code code = ibk_pem_text(file, "Diffie-Hellman parameters", IBK_E_DH_PARAMETERS, &text, err);
     if (code == IBK_OK) {
-        bool is_hex = collect_hex(ibk_buf_peek(&text), &digits);
+        size_t end = collect_hex(ibk_buf_peek(&text), &digits);
+        bool prefixed = digits.len == 1 && digits.data[0] == '0' && end < text.len && (text.data[end] | 0x20) == 'x';
         code = ibk_buf_check(&digits, "Diffie-Hellman prime", err);
-        if (code == IBK_OK) {
-            code = is_hex ? load_hex(&digits, out, err) : load_pem(file, out, err);
+        if (code == IBK_OK && end == text.len && digits.len > 0) {
+            code = load_hex(&digits, out, err);
+        } else if (code == IBK_OK && (digits.len >= SURELY_HEX || prefixed)) {
+            code = ibk_fail(err, IBK_E_DH_PARAMETERS, __func__,
+                            "Diffie-Hellman prime: character %zu of %zu is no hex digit; expected 0-9 a-f, no prefix", end + 1,
+                            text.len);
+        } else if (code == IBK_OK) {
+            code = load_pem(file, out, err);
         }
     }
     ibk_buf_clean(&text);
@@ -340,31 +352,54 @@ static void put_der_header(struct ibk_buf *out, uint8_t tag, size_t len)
     ibk_buf_put_byte(out, (uint8_t)len);
 }
 
-ibk_code ibk_dh_params_put_pem(const struct ibk_dh_params *params, struct ibk_buf *out, struct ibk_error *err)
+static ibk_code put_der(const struct ibk_dh_params *params, struct ibk_buf *out, struct ibk_error *err)
 {
     struct ibk_buf prime;
     struct ibk_buf numbers;
-    struct ibk_buf der;
 
     ibk_buf_init(&prime, MAX_PRIME_SIZE);
     ibk_buf_init(&numbers, IBK_KEY_FILE_MAX_SIZE);
-    ibk_buf_init(&der, IBK_KEY_FILE_MAX_SIZE);
     ibk_dh_params_put_prime(params, &prime);
     bool sign_byte = prime.len > 0 && (prime.data[0] & 0x80u) != 0;
     put_der_header(&numbers, DER_INTEGER, prime.len + sign_byte);
     ibk_java_bytes_put(&numbers, ibk_buf_peek(&prime)); /* Java's bytes are DER's: two's complement, minimal */
     put_der_header(&numbers, DER_INTEGER, 1);
     ibk_buf_put_byte(&numbers, (uint8_t)params->generator);
-    put_der_header(&der, DER_SEQUENCE, numbers.len);
-    ibk_buf_put(&der, ibk_buf_peek(&numbers));
+    put_der_header(out, DER_SEQUENCE, numbers.len);
+    ibk_buf_put(out, ibk_buf_peek(&numbers));
     ibk_code code = ibk_buf_check(&prime, "Diffie-Hellman prime", err);
-    if (code == IBK_OK && (code = ibk_buf_check(&numbers, "Diffie-Hellman parameters", err)) == IBK_OK &&
-        (code = ibk_buf_check(&der, "Diffie-Hellman parameters", err)) == IBK_OK) {
-        ibk_pem_put(out, "DH PARAMETERS", ibk_buf_peek(&der));
+    if (code == IBK_OK) {
+        code = ibk_buf_check(&numbers, "Diffie-Hellman parameters", err);
+    }
+    if (code == IBK_OK) {
         code = ibk_buf_check(out, "Diffie-Hellman parameters", err);
     }
     ibk_buf_clean(&prime);
     ibk_buf_clean(&numbers);
+    return code;
+}
+
+ibk_code ibk_dh_params_put_pem(const struct ibk_dh_params *params, struct ibk_buf *out, struct ibk_error *err)
+{
+    struct ibk_buf der;
+    ibk_buf_init(&der, IBK_KEY_FILE_MAX_SIZE);
+    ibk_code code = put_der(params, &der, err);
+    if (code == IBK_OK) {
+        ibk_pem_put(out, "DH PARAMETERS", ibk_buf_peek(&der));
+        code = ibk_buf_check(out, "Diffie-Hellman parameters", err);
+    }
+    ibk_buf_clean(&der);
+    return code;
+}
+
+ibk_code ibk_dh_params_fingerprint(const struct ibk_dh_params *params, uint8_t out[IBK_FINGERPRINT_SIZE], struct ibk_error *err)
+{
+    struct ibk_buf der;
+    ibk_buf_init(&der, IBK_KEY_FILE_MAX_SIZE);
+    ibk_code code = put_der(params, &der, err);
+    if (code == IBK_OK) {
+        code = ibk_fingerprint(ibk_buf_peek(&der), out, err);
+    }
     ibk_buf_clean(&der);
     return code;
 }
@@ -407,7 +442,7 @@ static bool power(const struct ibk_dh_params *params, const BIGNUM *base, const 
 static ibk_code make_exponent(const struct ibk_dh_params *params, const struct ibk_secret *given, BIGNUM **out,
                               struct ibk_error *err)
 {
-    uint8_t random[IBK_DH_SECRET_SIZE];
+    uint8_t random[IBK_DH_SECRET_SIZE] = {0};
     ibk_span bytes = ibk_span_of(random, sizeof random);
 
     if (given != NULL) {

@@ -137,7 +137,7 @@ static ibk_code refuse_undecoded(const struct ibk_pem *pem, const struct ibk_sec
         return ibk_fail(err, IBK_E_PASSPHRASE, "ibk_rsa_key_load", "%s: it is encrypted and no pass phrase was given", what);
     }
     if (encrypted) {
-        return ibk_fail(err, IBK_E_PASSPHRASE, "ibk_rsa_key_load", "%s: it is encrypted and the pass phrase does not open it",
+        return ibk_fail(err, IBK_E_PASSPHRASE, "ibk_rsa_key_load", "%s: it is encrypted and the pass phrase does not open it (or it was cut off)",
                         what);
     }
     if (foreign != NULL) {
@@ -261,14 +261,13 @@ size_t ibk_rsa_key_size(const struct ibk_rsa_key *key)
 ibk_code ibk_rsa_key_fingerprint(const struct ibk_rsa_key *key, uint8_t out[IBK_FINGERPRINT_SIZE], struct ibk_error *err)
 {
     unsigned char *der = NULL;
-    const struct ibk_ossl *ossl = ibk_ossl_get(err);
-    if (ossl == NULL) {
-        return IBK_E_CRYPTO;
-    }
     int len = i2d_PUBKEY(key->pkey, &der);
-    bool good = len > 0 && EVP_Digest(der, (size_t)len, out, NULL, ossl->sha256, NULL) == 1;
+    if (len <= 0) {
+        return ibk_fail_ossl(err, IBK_E_CRYPTO, __func__, "public key could not be encoded");
+    }
+    ibk_code code = ibk_fingerprint(ibk_span_of(der, (size_t)len), out, err);
     OPENSSL_free(der);
-    return good ? IBK_OK : ibk_fail_ossl(err, IBK_E_CRYPTO, __func__, "public key could not be encoded");
+    return code;
 }
 
 ibk_code ibk_rsa_key_put_public(const struct ibk_rsa_key *key, struct ibk_buf *out, struct ibk_error *err)

@@ -20,3 +20,13 @@ const struct ibk_ossl *ibk_ossl_get(struct ibk_error *err)
     }
     return &fetched;
 }
+
+ibk_code ibk_fingerprint(ibk_span bytes, uint8_t out[IBK_FINGERPRINT_SIZE], struct ibk_error *err)
+{
+    const struct ibk_ossl *ossl = ibk_ossl_get(err);
+    if (ossl == NULL) {
+        return IBK_E_CRYPTO;
+    }
+    bool good = EVP_Digest(bytes.data, bytes.len, out, NULL, ossl->sha256, NULL) == 1;
+    return good ? IBK_OK : ibk_fail_ossl(err, IBK_E_CRYPTO, __func__, "SHA-256 failed");
+}

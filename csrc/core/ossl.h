@@ -2,7 +2,7 @@
 #ifndef IBK_CORE_OSSL_H
 #define IBK_CORE_OSSL_H
 
-#include "ibk/error.h"
+#include "ibk/key.h"
 
 #include <openssl/evp.h>
 
@@ -17,5 +17,8 @@ struct ibk_ossl {
 
 /* NULL, with *err filled, where OpenSSL cannot give them (a broken configuration). */
 const struct ibk_ossl *ibk_ossl_get(struct ibk_error *err);
+
+/* SHA-256 of something public. */
+ibk_code ibk_fingerprint(ibk_span bytes, uint8_t out[IBK_FINGERPRINT_SIZE], struct ibk_error *err) IBK_MUST_USE;
 
 #endif

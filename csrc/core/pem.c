@@ -275,8 +275,12 @@ static ibk_code unwrap_base64(struct ibk_buf *text, bool *is_base64, struct ibk_
     }
     if (*is_base64) {
         ibk_buf_clean(text);
-        ibk_buf_put(text, ibk_buf_peek(&inner));
-        code = ibk_buf_check(text, "key", err);
+        if (is_der(ibk_buf_peek(&inner))) {
+            ibk_buf_put(text, ibk_buf_peek(&inner));
+            code = ibk_buf_check(text, "key", err);
+        } else {
+            code = ibk_pem_text(ibk_buf_peek(&inner), "key", IBK_E_KEY_FORMAT, text, err);
+        }
     }
     ibk_buf_clean(&digits);
     ibk_buf_clean(&inner);

@@ -120,3 +120,17 @@ def test_what_is_a_plain_text():
         Secret.from_base64("", "a\0b")
     with pytest.raises(TypeError, match=r"^secret must be str, not bytes$"):
         Secret.from_base64(b"")
+
+
+def test_copy_into_memory_that_can_be_wiped():
+    secret = Secret(b"abc")
+    target = bytearray(3)
+    secret.copy_into(target)
+    assert target == b"abc"
+    for wrong in (bytearray(2), bytearray(4)):
+        with pytest.raises(ValueError, match="expected 3"):
+            secret.copy_into(wrong)
+        assert not any(wrong)
+    for wrong in (b"abc", memoryview(b"abc"), 3, None):
+        with pytest.raises(TypeError, match="writable"):
+            secret.copy_into(wrong)

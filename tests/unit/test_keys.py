@@ -1,6 +1,7 @@
 """Key files: tolerant of form, strict of substance, and silent about what they hold."""
 
 import base64
+import hashlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ def spellings(text: str) -> dict[str, str | bytes]:
         "one line": text.replace("\n", " "),
         "no line ends at all": text.replace("\n", ""),
         "base64 of the file": base64.b64encode(text.encode()).decode(),
+        "base64 of a UTF-16 file": base64.b64encode(text.encode("utf-16")).decode(),
         "base64 in lines": base64.encodebytes(text.encode()).decode(),
         "text around": f"Key of 2026\n\n{text}\nend of mail",
         "indented": "\n".join(f"    {line}" for line in text.splitlines()),
@@ -177,7 +179,9 @@ def test_groups_that_cannot_work_are_named(vectors: dict[str, Any], pem: dict[st
         "X9.42": vectors["dh_other_formats"]["x942_pem_not_used_by_ibkr"],
         "two integers": pkcs3(b"\0" + prime)[:-3],
         "BEGIN PRIVATE KEY": pem["signing"],
-        "no '-----BEGIN": prime.hex()[:-1] + "x",
+        "character 512 of 512 is no hex digit": prime.hex()[:-1] + "x",
+        "character 2 of 514 is no hex digit": "0x" + prime.hex(),
+        "no '-----BEGIN": "the prime of our consumer\n",
         "could not be read": "nowhere/dhparam.pem",
     }
     for name, source in wrong.items():
@@ -251,6 +255,11 @@ def test_realm_follows_the_consumer_key(pem: dict[str, str]) -> None:
     assert Consumer("TESTCONS", *keys).realm == "test_realm"
     assert Consumer("ABCDEFGHI", *keys).realm == "limited_poa"
     assert Consumer("ABCDEFGHI", *keys, realm="other").realm == "other"
+
+
+def test_the_groups_fingerprint_is_that_of_its_der(pem: dict[str, str]) -> None:
+    der = base64.b64decode("".join(pem["dh_params"].splitlines()[1:-1]))
+    assert DHParameters.load(pem["dh_params"]).fingerprint == hashlib.sha256(der).hexdigest()
 
 
 def test_generated_keys_are_what_cryptography_reads() -> None:

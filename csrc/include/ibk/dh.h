@@ -38,6 +38,10 @@ void ibk_dh_params_put_prime(const struct ibk_dh_params *params, struct ibk_buf 
 /* PKCS#3 PEM with LF line ends and positive DER integers. */
 ibk_code ibk_dh_params_put_pem(const struct ibk_dh_params *params, struct ibk_buf *out, struct ibk_error *err) IBK_MUST_USE;
 
+/* SHA-256 of the DER that the PEM holds, as `openssl dhparam -outform DER | sha256sum` shows it. */
+ibk_code ibk_dh_params_fingerprint(const struct ibk_dh_params *params, uint8_t out[IBK_FINGERPRINT_SIZE], struct ibk_error *err)
+    IBK_MUST_USE;
+
 /* Proves (with the usual probability) that the prime is prime and safe: (p - 1) / 2 is prime too. About 0.2 s. */
 ibk_code ibk_dh_params_check(const struct ibk_dh_params *params, struct ibk_error *err) IBK_MUST_USE;
 

@@ -1,8 +1,8 @@
 /*
  * encode.h - strict hex, base64 and percent-encoding, and Java's bytes of a big integer.
  *
- * Encoders put into a buffer; decoders refuse everything that the encoder would not have written (letter case in hex and
- * percent triplets excepted) and say what they found where. `what` names the value in the error text and is never its content.
+ * Encoders put into a buffer; the decoders of hex and base64 refuse everything that the encoder would not have written (letter
+ * case in hex excepted) and say what they found where. `what` names the value in the error text and is never its content.
  * Hex and base64 run in time that depends on the length only, since secrets pass through them.
  */
 #ifndef IBK_ENCODE_H
@@ -20,7 +20,7 @@ ibk_code ibk_base64_decode(ibk_span text, const char *what, struct ibk_buf *out,
 
 /* RFC 3986 section 2.1 and RFC 5849 section 3.6: all but A-Z a-z 0-9 - . _ ~ becomes %XX, upper case. */
 void ibk_percent_put(struct ibk_buf *buf, ibk_span bytes);
-/* plus_is_space: as in a query string or a form ("application/x-www-form-urlencoded"). */
+/* Takes every character but a '%' without two hex digits. plus_is_space: as in a query string or a form ("application/x-www-form-urlencoded"). */
 ibk_code ibk_percent_decode(ibk_span text, bool plus_is_space, const char *what, struct ibk_buf *out, struct ibk_error *err)
     IBK_MUST_USE;
 
