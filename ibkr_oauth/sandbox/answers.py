@@ -172,8 +172,7 @@ def stale_timestamp(seconds: int, window: float) -> Refusal:
     direction = "ahead of" if seconds > 0 else "behind"
     return Refusal(
         401,
-        f"oauth_timestamp is {abs(seconds)} seconds {direction} the server's clock, "
-        f"{window:g} are allowed",
+        f"oauth_timestamp is {abs(seconds)} seconds {direction} the server's clock, {window:g} are allowed",
     )
 
 

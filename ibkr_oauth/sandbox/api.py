@@ -59,9 +59,7 @@ def access_token(call: Call) -> Answer:
     assert approved is not None
     approved.state = "used"
     granted, secret = call.state.grant(call.verified.consumer, approved.username)
-    return json_answer(
-        {"is_paper": True, "oauth_token": granted.token, "oauth_token_secret": secret}
-    )
+    return json_answer({"is_paper": True, "oauth_token": granted.token, "oauth_token_secret": secret})
 
 
 def live_session_token(call: Call) -> Answer:
@@ -161,9 +159,7 @@ def brokerage_accounts(call: Call) -> Answer:
     session = call.state.brokerage_session(call.access_token)
     assert session is not None
     session.accounts_queried = True
-    return json_answer(
-        data.brokerage_accounts(call.access_token.username, call.access_token.session)
-    )
+    return json_answer(data.brokerage_accounts(call.access_token.username, call.access_token.session))
 
 
 def snapshot(call: Call) -> Answer:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import MutableSequence
 from email.utils import formatdate
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, MutableHeaders
@@ -57,7 +58,8 @@ class Application:
         """Answer one request: add what every answer carries, and record it."""
         if scope["type"] != "http":
             return
-        scope["state"] = notes = {"query_rule": None, "refusal": None}
+        notes: dict[str, Any] = {"query_rule": None, "refusal": None}
+        scope["state"] = notes
         began = time.monotonic()
 
         async def send_enveloped(message: Message) -> None:
@@ -73,7 +75,7 @@ class Application:
 
         await self._routes(scope, receive, send_enveloped)
 
-    def _record(self, scope: Scope, status: int, notes: dict[str, None]) -> None:
+    def _record(self, scope: Scope, status: int, notes: dict[str, Any]) -> None:
         if scope["path"].startswith(f"{control.ROOT}/"):
             return
         recorded = RecordedRequest(

@@ -102,9 +102,7 @@ def _send_back(request_token: RequestToken, outcome: dict[str, str]) -> Answer:
     )
 
 
-def _consent_page(
-    request_token: RequestToken, username: str = DEFAULT_USERNAME, error: str = ""
-) -> Answer:
+def _consent_page(request_token: RequestToken, username: str = DEFAULT_USERNAME, error: str = "") -> Answer:
     consumer = request_token.consumer
     return _page(
         "consent.html",

@@ -85,9 +85,7 @@ VERBS: dict[str, Callable[[State, Arguments], Answer]] = {
 }
 
 
-def answer(
-    state: State, recorded: Iterable[RecordedRequest], request: Request, body: bytes
-) -> Answer:
+def answer(state: State, recorded: Iterable[RecordedRequest], request: Request, body: bytes) -> Answer:
     """Answer a control call; errors come as ``{"error": …}`` with a 4xx status."""
     try:
         client = request.client.host if request.client else ""

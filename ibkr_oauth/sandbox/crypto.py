@@ -77,7 +77,7 @@ def load_dh_parameters(source: str | bytes | Path) -> DHGroup:
     then answers 401 for ever; to say so at once is more useful.)
     """
     pem = read_pem(source).decode("ascii", "replace")
-    found = re.search(r"-----BEGIN DH PARAMETERS-----(.+?)-----END DH PARAMETERS-----", pem, re.S)
+    found = re.search(r"-----BEGIN DH PARAMETERS-----(.+?)-----END DH PARAMETERS-----", pem, re.DOTALL)
     if found is None:
         raise ValueError("DH parameters: no PEM block 'DH PARAMETERS' (PKCS#3)")
     try:
@@ -96,9 +96,7 @@ def load_dh_parameters(source: str | bytes | Path) -> DHGroup:
     if prime < 0:
         raise ValueError("DH parameters: the prime is negative; its leading zero byte is missing")
     if prime.bit_length() < MINIMUM_BITS:
-        raise ValueError(
-            f"DH parameters: {prime.bit_length()} bits, at least {MINIMUM_BITS} are needed"
-        )
+        raise ValueError(f"DH parameters: {prime.bit_length()} bits, at least {MINIMUM_BITS} are needed")
     if not _is_probably_prime(prime):
         raise ValueError("DH parameters: the modulus is not prime")
     if generator != 2:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import cast, get_args
-from urllib.parse import quote, quote_plus, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from cryptography.hazmat.primitives.hashes import SHA1
 
@@ -34,13 +34,17 @@ Verifies = Callable[[str], bool]
 def explain(trial: SignatureTrial, client_base_string: str | None = None) -> str:
     """One line of printable ASCII on a refused signature.
 
-    `client_base_string` is the text that the client says it signed, if it does.
+    `client_base_string` is the text that the client says it signed, if it does: percent-encoded
+    for its way in a header, or as it is.
     """
     tried = _distinct(trial.candidates)
     if client_base_string is None:
         finding, right = _search(trial, tried)
     else:
-        finding, right = _compare(trial, tried, client_base_string)
+        # A base string has its & between the parts; percent-encoded once more, it has none.
+        is_raw = "&" in client_base_string
+        client = client_base_string if is_raw else unquote(client_base_string)
+        finding, right = _compare(trial, tried, client)
     rule = f" under the query rule {right.rule}" if trial.request.query else ""
     shown = _masked(right.base_string(), right.prepend)
     if len(shown) > _SHOWN_BASE_STRING:
@@ -76,10 +80,9 @@ def _difference(right: Candidate, client: str) -> str:
     expected = right.base_string()
     index = _common_length(expected, client)
     if index < len(right.prepend):
-        if right.prepend and not client.startswith(("GET&", "POST&", "PUT&", "DELETE&")):
-            what = f"within the prepend, of {len(right.prepend)} hex digits"
-        else:
-            what = f"the prepend of {len(right.prepend)} hex digits is missing"
+        missing = client.startswith(("GET&", "POST&", "PUT&", "DELETE&"))
+        what = f"the prepend of {len(right.prepend)} hex digits"
+        what = f"{what} is missing" if missing else f"within {what}"
         return f"First difference at character {index + 1}: {what}"
     return (
         f"First difference at character {index + 1}: "
@@ -114,11 +117,7 @@ def _search(trial: SignatureTrial, tried: list[Candidate]) -> tuple[str, Candida
             return f"The signature verifies if {named}. {_difference(right, text)}", right
     if other := _other_key(trial, tried):
         return f"The base string is right, but the signature was made with {other}", tried[0]
-    return (
-        "None of the known mistakes matches; "
-        "most likely the signature was made with another key than the registered one",
-        tried[0],
-    )
+    return "None of the known mistakes matches; most likely the key is not the registered one", tried[0]
 
 
 def _decode(text: str) -> tuple[bytes | None, str]:
@@ -162,45 +161,48 @@ def _mistaken_base_strings(
                 yield (name, second_name), right, text
 
 
-def _mistaken_candidates(
-    trial: SignatureTrial, right: Candidate
-) -> Iterator[tuple[str, Candidate]]:
+def _mistaken_candidates(trial: SignatureTrial, right: Candidate) -> Iterator[tuple[str, Candidate]]:
     """Everything that may go into the base string wrongly: method, URL, parameters, prepend."""
+    mistakes = (
+        *_mistaken_methods(right),
+        *((name, replace(right, url=url)) for name, url in _mistaken_urls(trial, right.url)),
+        *((name, replace(right, pairs=pairs)) for name, pairs in _mistaken_pairs(trial, right.pairs)),
+        *_mistaken_rules(trial, right),
+        *_mistaken_prepends(right),
+    )
+    return ((name, wrong) for name, wrong in mistakes if wrong != right)
+
+
+def _mistaken_methods(right: Candidate) -> Iterator[tuple[str, Candidate]]:
     for method in ("GET", "POST", "PUT", "DELETE", right.method.lower()):
-        if method != right.method:
-            yield f"the method is {method}", replace(right, method=method)
+        yield f"the method is {method}", replace(right, method=method)
 
-    for name, url in _mistaken_urls(trial, right.url):
-        if url != right.url:
-            yield name, replace(right, url=url)
 
-    for name, pairs in _mistaken_pairs(trial, right.pairs):
-        if pairs != right.pairs:
-            yield name, replace(right, pairs=pairs)
+def _mistaken_rules(trial: SignatureTrial, right: Candidate) -> Iterator[tuple[str, Candidate]]:
+    """The query under the rules that this sandbox does not accept."""
+    if not trial.request.query:
+        return
+    accepted = [one.rule for one in trial.candidates]
+    every_rule = cast("tuple[QueryRule, ...]", get_args(QueryRule))
+    for other in verify.candidates(
+        trial.request, trial.parameters, origin=trial.origin, query_rules=every_rule, prepend=right.prepend
+    ):
+        if other.rule not in accepted:
+            yield f"the query is signed under the rule {other.rule}", other
 
-    if trial.request.query:
-        every_rule = cast("tuple[QueryRule, ...]", get_args(QueryRule))
-        for other in verify.candidates(
-            trial.request,
-            trial.parameters,
-            origin=trial.origin,
-            query_rules=every_rule,
-            prepend=right.prepend,
-        ):
-            if other.rule not in [one.rule for one in trial.candidates]:
-                yield f"the query is signed under the rule {other.rule}", other
 
-    if right.prepend:
-        secret = bytes.fromhex(right.prepend)
-        for name, prepend in (
-            ("the prepend is missing", ""),
-            ("the prepend is in upper case", right.prepend.upper()),
-            ("an & follows the prepend", f"{right.prepend}&"),
-            ("the prepend has lost its leading zeros", right.prepend.lstrip("0")),
-            ("the prepend is base64, not hex", base64.b64encode(secret).decode()),
-        ):
-            if prepend != right.prepend:
-                yield name, replace(right, prepend=prepend)
+def _mistaken_prepends(right: Candidate) -> Iterator[tuple[str, Candidate]]:
+    if not right.prepend:
+        return
+    secret = bytes.fromhex(right.prepend)
+    for name, prepend in (
+        ("the prepend is missing", ""),
+        ("the prepend is in upper case", right.prepend.upper()),
+        ("an & follows the prepend", f"{right.prepend}&"),
+        ("the prepend has lost its leading zeros", right.prepend.lstrip("0")),
+        ("the prepend is base64, not hex", base64.b64encode(secret).decode()),
+    ):
+        yield name, replace(right, prepend=prepend)
 
 
 def _mistaken_urls(trial: SignatureTrial, url: str) -> Iterator[tuple[str, str]]:
@@ -231,9 +233,7 @@ def _mistaken_urls(trial: SignatureTrial, url: str) -> Iterator[tuple[str, str]]
     yield "the path is decoded", trial.origin + unquote(path) + mark + query
 
 
-def _mistaken_pairs(
-    trial: SignatureTrial, pairs: verify.Pairs
-) -> Iterator[tuple[str, verify.Pairs]]:
+def _mistaken_pairs(trial: SignatureTrial, pairs: verify.Pairs) -> Iterator[tuple[str, verify.Pairs]]:
     names = [name for name, _value in pairs]
     for name in names:
         yield f"{name} is left out", tuple(pair for pair in pairs if pair[0] != name)
@@ -243,8 +243,7 @@ def _mistaken_pairs(
             yield f"{name}={value} is signed too", (*pairs, (name, value))
     if trial.request.query:
         raw = tuple(
-            (name, value)
-            for name, _, value in (part.partition("=") for part in trial.request.query.split("&"))
+            (name, value) for name, _, value in (part.partition("=") for part in trial.request.query.split("&"))
         )
         decoded = trial.request.query_pairs()
         rest = tuple(pair for pair in pairs if pair not in decoded)
@@ -263,20 +262,26 @@ def _json_pairs(body: bytes) -> verify.Pairs:
     if not isinstance(value, dict):
         return ()
     items = cast("dict[str, object]", value).items()
-    return tuple((name, one if isinstance(one, str) else json.dumps(one)) for name, one in items)
+    pairs = ((name, one if isinstance(one, str) else json.dumps(one)) for name, one in items)
+    return tuple((_encodable(name), _encodable(one)) for name, one in pairs)
+
+
+def _encodable(text: str) -> str:
+    """JSON can spell half a character; nothing else can."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _mistaken_encodings(right: Candidate) -> Iterator[tuple[str, str]]:
     """The right parts, written down wrongly."""
     encode = verify.percent_encode
-    pairs = verify.sorted_pairs(right.pairs)
-    doubled = verify.sorted_pairs((encode(name), encode(value)) for name, value in right.pairs)
+    pairs = sorted(right.pairs)
+    doubled = sorted((encode(name), encode(value)) for name, value in right.pairs)
     styles: tuple[tuple[str, Callable[[str], str], Iterable[tuple[str, str]]], ...] = (
         ("the parameters are percent-encoded twice, as in RFC 5849", encode, doubled),
         ("the parameters are not sorted", encode, right.pairs),
-        ("a space is encoded as +", quote_plus, pairs),
-        ("slashes are not encoded", lambda text: quote(text, safe="/"), pairs),
-        ("! * ' ( ) are not encoded", lambda text: quote(text, safe="!*'()"), pairs),
+        ("a space is encoded as +", lambda text: encode(text).replace("%20", "+"), pairs),
+        ("slashes are not encoded", lambda text: encode(text).replace("%2F", "/"), pairs),
+        ("! * ' ( ) are not encoded", partial(_encode_all_but, "!*'()"), pairs),
         ("percent escapes are in lower case", _lower_case_escapes, pairs),
         ("nothing is percent-encoded", lambda text: text, pairs),
     )
@@ -295,6 +300,10 @@ def _mistaken_encodings(right: Candidate) -> Iterator[tuple[str, str]]:
         "the parameters are not percent-encoded",
         f"{right.prepend}{right.method}&{encode(right.url)}&{listed}",
     )
+
+
+def _encode_all_but(kept: str, text: str) -> str:
+    return quote(text, safe=kept, errors="surrogateescape")
 
 
 def _lower_case_escapes(text: str) -> str:
@@ -359,6 +368,5 @@ def _masked(base_string: str, prepend: str) -> str:
 def _printable(text: str) -> str:
     """Printable ASCII as it is, everything else percent-encoded, so that a header can carry it."""
     return "".join(
-        character if " " <= character <= "~" else quote(character, safe="", errors="replace")
-        for character in text
+        character if " " <= character <= "~" else quote(character, safe="", errors="replace") for character in text
     )

@@ -61,9 +61,7 @@ class Faults:
             answer = Answer(status, answer.body, content_type)
         self._armed.append(Fault(path, times, instead=lambda: answer))
 
-    def tamper_next(
-        self, path: str, alter: Alteration, times: int, *, content_type: str | None
-    ) -> None:
+    def tamper_next(self, path: str, alter: Alteration, times: int, *, content_type: str | None) -> None:
         """Alter good answers of one path. See `Sandbox.tamper_next`."""
         _check_times(times)
 

@@ -59,7 +59,8 @@ class Sandbox:
     - `auto_consent`: ``/authorize`` approves at once, without a page.
     - `explain`: explain each refused signature in the log ``ibkr_oauth.sandbox`` and in the
       response header ``X-Sandbox-Explanation``. A client asks for one explanation with the request
-      header ``X-Sandbox-Explain: 1``.
+      header ``X-Sandbox-Explain: 1``; sent along in ``X-Sandbox-Base-String`` (percent-encoded), its
+      own base string is compared with the sandbox's.
     - `strict_callback`: accept no ``oauth_callback`` but ``oob``.
     - `testcons`: register ``TESTCONS`` with the keys that IBKR publishes.
     - `request_token_lifetime`, `live_session_token_lifetime`, `brokerage_idle_timeout`: see names.
@@ -180,7 +181,7 @@ class Sandbox:
         """Scheme, host and port for clients: ``https://127.0.0.1:40123``, or the public URL."""
         if self._public_origin is not None:
             return self._public_origin
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
         bracketed = f"[{host}]" if ":" in host else host
         return f"{'https' if self._tls else 'http'}://{bracketed}:{self._port}"
 
@@ -302,9 +303,7 @@ class Sandbox:
         with self._state.lock:
             self._faults.fail_next(status, times, path=path, body=body, content_type=content_type)
 
-    def tamper_next(
-        self, path: str, alter: Alteration, times: int = 1, *, content_type: str | None = None
-    ) -> None:
+    def tamper_next(self, path: str, alter: Alteration, times: int = 1, *, content_type: str | None = None) -> None:
         """Alter the next good answers of a path below ``/v1/api``.
 
         `alter` gets the JSON object that would be sent, and returns another object, or the whole
@@ -418,7 +417,7 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.transport.abort()
         async with asyncio.timeout(1):
-            while self.server_state.connections or self.server_state.tasks:
+            while self.server_state.connections or self.server_state.tasks:  # noqa: ASYNC110
                 await asyncio.sleep(0)
 
 

@@ -253,9 +253,7 @@ class State:
             self.access_tokens[access_token.token] = access_token
         return access_token, crypto.encrypt_access_token_secret(consumer.encryption_key, secret)
 
-    def issue_live_session_token(
-        self, access_token: AccessToken, shared_secret: int
-    ) -> LiveSessionToken:
+    def issue_live_session_token(self, access_token: AccessToken, shared_secret: int) -> LiveSessionToken:
         """Begin a session; unless the settings say otherwise it ends the token's former ones."""
         live_session_token = LiveSessionToken(
             value=crypto.live_session_token(shared_secret, access_token.secret),
@@ -282,9 +280,7 @@ class State:
     def open_brokerage_session(self, access_token: AccessToken) -> None:
         """Open it, or keep the one that is open; another holder of the username loses it."""
         if self.brokerage_session(access_token) is None:
-            self.brokerage_sessions[access_token.username] = BrokerageSession(
-                access_token, self.now()
-            )
+            self.brokerage_sessions[access_token.username] = BrokerageSession(access_token, self.now())
 
     def end_brokerage_session(self, access_token: AccessToken) -> None:
         """End it, if this access token holds it."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import parse_qsl, quote, unquote
@@ -112,13 +111,6 @@ def decode_pairs(text: str) -> Pairs:
     return tuple(parse_qsl(text, keep_blank_values=True, errors="surrogateescape"))
 
 
-def sorted_pairs(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Sort by name, then by value, both by their bytes."""
-    return sorted(
-        pairs, key=lambda pair: tuple(part.encode("utf-8", "surrogateescape") for part in pair)
-    )
-
-
 @dataclass(frozen=True)
 class Candidate:
     """What a signature may have been made over, under one of the query rules."""
@@ -132,12 +124,13 @@ class Candidate:
     def base_string(self) -> str:
         """``METHOD&url&parameters``, after the prepend; the sorted list is encoded once.
 
+        Sorted by name, then by value: Python's order of text is that of its UTF-8 bytes.
         Only ``rfc5849`` encodes twice: each name and value, and then the list of them.
         """
         pairs = self.pairs
         if self.rule == "rfc5849":
             pairs = tuple((percent_encode(name), percent_encode(value)) for name, value in pairs)
-        listed = "&".join(f"{name}={value}" for name, value in sorted_pairs(pairs))
+        listed = "&".join(f"{name}={value}" for name, value in sorted(pairs))
         return f"{self.prepend}{self.method}&{percent_encode(self.url)}&{percent_encode(listed)}"
 
 
@@ -159,11 +152,7 @@ def candidates(
     The URL is the public one, never what the Host header says. A form body always joins the
     parameters; realm and signature never do.
     """
-    signed = tuple(
-        (name, value)
-        for name, value in parameters.items()
-        if name not in ("realm", "oauth_signature")
-    )
+    signed = tuple((name, value) for name, value in parameters.items() if name not in ("realm", "oauth_signature"))
     signed += request.form_pairs()
     url = origin + request.target
     with_query = f"{url}?{request.query}" if request.query else url
@@ -306,9 +295,7 @@ def verify(state: State, request: IncomingRequest, origin: str) -> Verified:
     request_token, access_token = _check_tokens(state, request, consumer, parameters)
     # The access token secret begins the base string of the live session token request only.
     prepend = access_token.secret.hex() if access_token and request.is_oauth_endpoint else ""
-    tried = candidates(
-        request, parameters, origin=origin, query_rules=state.settings.query_rules, prepend=prepend
-    )
+    tried = candidates(request, parameters, origin=origin, query_rules=state.settings.query_rules, prepend=prepend)
     candidate, live_session_token = _check_signature(
         SignatureTrial(request, origin, parameters, consumer, access_token, tried)
     )

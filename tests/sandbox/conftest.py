@@ -76,9 +76,7 @@ Connect = Callable[..., Client]
 def connect(keys: Keys) -> Connect:
     """Register a consumer with a sandbox; with `granted`, hand it an access token as well."""
 
-    def connect(
-        sandbox: Sandbox, consumer_key: str = CONSUMER, *, granted: bool = False, **options: Any
-    ) -> Client:
+    def connect(sandbox: Sandbox, consumer_key: str = CONSUMER, *, granted: bool = False, **options: Any) -> Client:
         own = keys if consumer_key == CONSUMER else keys.exchanged()
         sandbox.register(consumer_key, own.signature_pem, own.encryption_pem, own.dh_pem, **options)
         client = Client(sandbox, consumer_key, own.signature, own.encryption, own.prime)

@@ -234,9 +234,7 @@ def test_strict_callback(connect: Connect) -> None:
 # --- 5. Timestamp and nonce ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "timestamp", ["123456789", "1717600900000", "17176009.0", "-171760090", "\uff11717600900"]
-)
+@pytest.mark.parametrize("timestamp", ["123456789", "1717600900000", "17176009.0", "-171760090", "\uff11717600900"])
 def test_timestamp_has_ten_digits(client: Client, timestamp: str) -> None:
     reply = client.post("/tickle", oauth={"oauth_timestamp": timestamp})
     assert refusal(reply) == "oauth_timestamp must have 10 digits, the seconds since 1970"
@@ -306,9 +304,7 @@ def test_request_token_states(sandbox: Sandbox, consumer: Client) -> None:
 
     verifier = sandbox.consent(token)
     assert refusal(consumer.get_access_token(token, "1" * 20)) == "oauth_verifier is wrong"
-    assert refusal(consumer.get_access_token(token, verifier.upper() + "A")) == (
-        "oauth_verifier is wrong"
-    )
+    assert refusal(consumer.get_access_token(token, verifier.upper() + "A")) == ("oauth_verifier is wrong")
     wrong = consumer.get_access_token(token, verifier, signature="AAAA")
     assert refusal(wrong) == "error 23804 Error validating signature"
     assert consumer.get_access_token(token, verifier).status == 200  # a failure uses up nothing
@@ -377,9 +373,7 @@ def test_tampered_signatures(client: Client, path: str, tampering: dict[str, Any
     if "url" in tampering.get("signed", {}):
         base = client.sandbox.base_url
         url = tampering["signed"]["url"]
-        deviations["signed"] = {
-            "url": url.format(base=base, path=path, base_tls=base.replace("http:", "https:"))
-        }
+        deviations["signed"] = {"url": url.format(base=base, path=path, base_tls=base.replace("http:", "https:"))}
     words = "error 23804 Error validating signature"
     if path == "/oauth/request_token":
         reply = client.get_request_token(**deviations)
@@ -428,9 +422,7 @@ def test_bits_of_an_rsa_signature_count(consumer: Client) -> None:
     for bit in range(0, 2048, 101):
         flipped = bytearray(right)
         flipped[bit // 8] ^= 1 << bit % 8
-        reply = consumer.get_request_token(
-            oauth=oauth, signature=base64.b64encode(flipped).decode()
-        )
+        reply = consumer.get_request_token(oauth=oauth, signature=base64.b64encode(flipped).decode())
         assert refusal(reply) == "error 23804 Error validating signature"
     reply = consumer.get_request_token(oauth=oauth, signature=base64.b64encode(right).decode())
     assert reply.status == 200

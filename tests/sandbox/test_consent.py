@@ -175,9 +175,7 @@ def test_expired_token(connect: Connect) -> None:
 
 
 @pytest.mark.parametrize("form_token", [None, "", "guess", "é"])
-def test_an_answer_from_elsewhere_is_refused(
-    sandbox: Sandbox, token: str, form_token: str | None
-) -> None:
+def test_an_answer_from_elsewhere_is_refused(sandbox: Sandbox, token: str, form_token: str | None) -> None:
     form = Page(open_page(sandbox, token)).form(decision="approve")
     del form["form_token"]
     reply = submit(sandbox, form if form_token is None else form | {"form_token": form_token})
@@ -203,8 +201,7 @@ def test_neither_approved_nor_denied(sandbox: Sandbox, token: str) -> None:
 def test_pages_load_and_run_nothing(sandbox: Sandbox, token: str) -> None:
     for reply in (open_page(sandbox, token), exchange(sandbox, "GET", "/authorize")):
         policy = dict(
-            directive.strip().split(" ", 1)
-            for directive in reply.headers["content-security-policy"].split(";")
+            directive.strip().split(" ", 1) for directive in reply.headers["content-security-policy"].split(";")
         )
         assert policy["default-src"] == "'none'"
         assert policy["base-uri"] == "'none'"

@@ -15,9 +15,7 @@ from .conftest import Keys
 from .reference import Client, Reply, exchange
 
 
-def post(
-    sandbox: Sandbox, verb: str, value: object, content_type: str = "application/json"
-) -> Reply:
+def post(sandbox: Sandbox, verb: str, value: object, content_type: str = "application/json") -> Reply:
     body = value if isinstance(value, bytes) else json.dumps(value).encode()
     headers = {"Content-Type": content_type, "Content-Length": str(len(body))}
     return exchange(sandbox, "POST", f"/_sandbox/{verb}", headers, body)

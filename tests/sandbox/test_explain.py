@@ -74,9 +74,7 @@ def test_compares_with_the_clients_base_string(client: Client) -> None:
     oauth, pairs = own_pairs(client)
     url = f"{client.sandbox.base_url}/tickle"
     right, mine = base_string("POST", url, pairs), base_string("POST", f"{url}/", pairs)
-    reply = client.post(
-        "/tickle", oauth=oauth, text=mine, headers={**ASK, "X-Sandbox-Base-String": mine}
-    )
+    reply = client.post("/tickle", oauth=oauth, text=mine, headers={**ASK, "X-Sandbox-Base-String": mine})
     text = explanation(reply)
     position = right.index("tickle") + len("tickle") + 1
     assert text.startswith(f"First difference at character {position}: ")
@@ -88,7 +86,7 @@ def test_compares_with_the_clients_base_string(client: Client) -> None:
 def test_the_client_stops_early(client: Client) -> None:
     oauth, pairs = own_pairs(client)
     mine = base_string("POST", f"{client.sandbox.base_url}/tickle", pairs)[:-3]
-    headers = {**ASK, "X-Sandbox-Base-String": mine}
+    headers = {**ASK, "X-Sandbox-Base-String": encode(mine)}
     text = explanation(client.post("/tickle", oauth=oauth, text=mine, headers=headers))
     assert f"First difference at character {len(mine) + 1}: " in text
     assert '[end]"' in text
@@ -174,9 +172,7 @@ def test_known_mistakes(client: Client, case: str, path: str) -> None:
     more = {"oauth_callback": "oob"} if path.startswith("/oauth") else {}
     oauth, pairs = own_pairs(client, **more)
     url = client.sandbox.base_url + path
-    text = explanation(
-        client.post(path, oauth=oauth, signed=deviate(client, url, pairs), headers=dict(ASK))
-    )
+    text = explanation(client.post(path, oauth=oauth, signed=deviate(client, url, pairs), headers=dict(ASK)))
     assert text.startswith("The signature verifies if ")
     assert words in text
     assert "First difference at character " in text
@@ -185,12 +181,9 @@ def test_known_mistakes(client: Client, case: str, path: str) -> None:
 
 def test_position_and_surroundings(client: Client) -> None:
     oauth, _pairs = own_pairs(client)
-    text = explanation(
-        client.post("/tickle", oauth=oauth, signed={"method": "GET"}, headers=dict(ASK))
-    )
+    text = explanation(client.post("/tickle", oauth=oauth, signed={"method": "GET"}, headers=dict(ASK)))
     assert (
-        'First difference at character 1: the sandbox has "[P]OST&http%3A%2F%2", '
-        'you have "[G]ET&http%3A%2F%2F". '
+        'First difference at character 1: the sandbox has "[P]OST&http%3A%2F%2", you have "[G]ET&http%3A%2F%2F". '
     ) in text
 
 
@@ -209,12 +202,8 @@ RENDERINGS: dict[str, Rendering] = {
     # words of the explanation: what becomes of the URL, and of the sorted, joined parameters
     "a space is encoded as +": lambda url, listed: f"{quote_plus(url)}&{quote_plus(listed)}",
     "slashes are not encoded": lambda url, listed: f"{quote(url)}&{quote(listed)}",
-    "! * ' ( ) are not encoded": lambda url, listed: (
-        encode(url) + "&" + encode(listed).replace("%2A", "*")
-    ),
-    "percent escapes are in lower case": lambda url, listed: (
-        f"{lower_case_escapes(url)}&{lower_case_escapes(listed)}"
-    ),
+    "! * ' ( ) are not encoded": lambda url, listed: encode(url) + "&" + encode(listed).replace("%2A", "*"),
+    "percent escapes are in lower case": lambda url, listed: f"{lower_case_escapes(url)}&{lower_case_escapes(listed)}",
     "nothing is percent-encoded": lambda url, listed: f"{url}&{listed}",
     "the URL is not percent-encoded": lambda url, listed: f"{url}&{encode(listed)}",
     "the parameters are not percent-encoded": lambda url, listed: f"{encode(url)}&{listed}",
@@ -259,9 +248,7 @@ def test_query_under_a_rule_that_is_not_accepted(connect: Connect) -> None:
 
 def test_bodies(client: Client) -> None:
     oauth, pairs = own_pairs(client)
-    reply = client.post(
-        "/tickle", form="a=1&b=2", oauth=oauth, signed={"pairs": pairs}, headers=dict(ASK)
-    )
+    reply = client.post("/tickle", form="a=1&b=2", oauth=oauth, signed={"pairs": pairs}, headers=dict(ASK))
     assert "verifies if the form body is left out" in explanation(reply)
     reply = client.post(
         "/tickle",
@@ -281,9 +268,7 @@ PREPENDS: dict[str, Encoder] = {
     "the prepend is in upper case": lambda prepend: prepend.upper(),
     "an & follows the prepend": lambda prepend: f"{prepend}&",
     "the prepend has lost its leading zeros": lambda prepend: prepend.lstrip("0"),
-    "the prepend is base64, not hex": lambda prepend: base64.b64encode(
-        bytes.fromhex(prepend)
-    ).decode(),
+    "the prepend is base64, not hex": lambda prepend: base64.b64encode(bytes.fromhex(prepend)).decode(),
 }
 
 
@@ -352,16 +337,14 @@ def test_exchanged_keys(consumer: Client) -> None:
 def test_unknown_key(consumer: Client) -> None:
     signature = base64.b64encode(bytes(255) + b"\1").decode()
     text = explanation(consumer.get_request_token(signature=signature, headers=dict(ASK)))
-    assert text.startswith("None of the known mistakes matches; most likely the signature was made")
+    assert text.startswith("None of the known mistakes matches; most likely the key is not the registered one. ")
 
 
 def test_rsa_sha1(consumer: Client) -> None:
     oauth, pairs = own_pairs(consumer, oauth_callback="oob")
     text = base_string("POST", f"{consumer.sandbox.base_url}/oauth/request_token", pairs)
     signature = consumer.signature_key.sign(text.encode(), padding.PKCS1v15(), hashes.SHA1())
-    reply = consumer.get_request_token(
-        oauth=oauth, signature=base64.b64encode(signature).decode(), headers=dict(ASK)
-    )
+    reply = consumer.get_request_token(oauth=oauth, signature=base64.b64encode(signature).decode(), headers=dict(ASK))
     assert "made with SHA-1 in place of SHA-256" in explanation(reply)
 
 
@@ -396,9 +379,7 @@ def test_hmac_key_padded_to_the_prime(granted: Client) -> None:
 MISSPELLINGS: dict[str, Encoder] = {
     "oauth_signature is percent-encoded twice": encode,
     "oauth_signature is URL-safe base64": lambda text: text.replace("+", "-").replace("/", "_"),
-    "oauth_signature is not percent-encoded, its + became a space": lambda text: text.replace(
-        "+", " "
-    ),
+    "oauth_signature is not percent-encoded, its + became a space": lambda text: text.replace("+", " "),
     "oauth_signature has white space in it": lambda text: f"{text}\n",
     "oauth_signature lacks its padding": lambda text: text.rstrip("="),
 }
@@ -427,9 +408,24 @@ def test_signature_that_is_no_base64(client: Client) -> None:
     assert text.startswith("oauth_signature is not base64. The sandbox's base string: POST&")
 
 
+def test_text_that_is_not_unicode(client: Client) -> None:
+    reply = client.get("/portfolio/accounts", query="a=%FF", signature="AAAA", headers=dict(ASK))
+    assert "None of the known mistakes matches" in explanation(reply)
+    reply = client.post("/tickle", body={"a\ud800": "\udfff"}, signature="AAAA", headers=dict(ASK))
+    assert "None of the known mistakes matches" in explanation(reply)
+
+
+def test_long_explanations_are_cut(connect: Connect) -> None:
+    with Sandbox(query_rules=["merge"]) as sandbox:
+        client = connect(sandbox, granted=True)
+        client.get_live_session_token()
+        query = "n" * 7_000 + "=1"
+        text = explanation(client.get("/portfolio/accounts", query=query, headers=dict(ASK)))
+        assert text.startswith("The signature verifies if nnn")
+        assert len(text) == 6000
+
+
 def test_long_requests_are_cut(client: Client) -> None:
     query = "a=" + "x" * 4_000
-    text = explanation(
-        client.get("/portfolio/accounts", query=query, signature="AAAA", headers=dict(ASK))
-    )
+    text = explanation(client.get("/portfolio/accounts", query=query, signature="AAAA", headers=dict(ASK)))
     assert "characters)" in text

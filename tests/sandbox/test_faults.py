@@ -133,9 +133,7 @@ def test_tampering_hits_good_answers_of_its_path_only(client: Client) -> None:
     assert "session" in client.get("/tickle").json()
 
 
-@pytest.mark.parametrize(
-    "shape", ["sign_byte", "short_secret", "odd_secret", "short_response", "odd_response"]
-)
+@pytest.mark.parametrize("shape", ["sign_byte", "short_secret", "odd_secret", "short_response", "odd_response"])
 def test_shape_next_exchange(granted: Client, shape: ExchangeShape) -> None:
     """The reference client follows the rules, so it takes all of them."""
     a, p = 0xFEDCBA98765432100123456789ABCDEF, granted.prime

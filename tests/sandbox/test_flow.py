@@ -84,9 +84,7 @@ def test_three_legs_and_protected_calls(connect: Connect, tls: bool) -> None:
         assert client.post("/logout").json() == {"status": True}
 
 
-def test_callback_may_be_signed_with_the_access_token_request(
-    sandbox: Sandbox, consumer: Client
-) -> None:
+def test_callback_may_be_signed_with_the_access_token_request(sandbox: Sandbox, consumer: Client) -> None:
     request_token = consumer.get_request_token().json()["oauth_token"]
     verifier = sandbox.consent(request_token)
     reply = consumer.get_access_token(request_token, verifier, oauth={"oauth_callback": "oob"})
@@ -97,9 +95,7 @@ def test_other_callbacks_than_oob_unless_strict(sandbox: Sandbox, consumer: Clie
     assert consumer.get_request_token(oauth={"oauth_callback": "localhost:5002"}).status == 200
 
 
-def test_access_token_is_permanent_and_its_secret_is_renewed(
-    sandbox: Sandbox, granted: Client
-) -> None:
+def test_access_token_is_permanent_and_its_secret_is_renewed(sandbox: Sandbox, granted: Client) -> None:
     token, secret, former = granted.access_token, granted.encrypted_secret, granted.secret
     again = sandbox.grant("VECTORKEY")
     assert again[0] == token
@@ -129,9 +125,7 @@ def test_json_parameters(sandbox: Sandbox, consumer: Client) -> None:
         }
         text = base_string("POST", sandbox.base_url + path, list(everything.items()), prepend)
         everything["oauth_signature"] = consumer.sign_rsa(text)
-        reply = consumer.send(
-            "POST", path, headers={"Authorization": None}, body=everything, text="unused"
-        )
+        reply = consumer.send("POST", path, headers={"Authorization": None}, body=everything, text="unused")
         assert reply.status == 200, reply.body
         answer: dict[str, str] = reply.json()
         return answer
@@ -248,9 +242,7 @@ def test_rfc5849_rule(connect: Connect) -> None:
             ("oauth_token", client.access_token),
         ]
         oauth["oauth_timestamp"] = pairs[3][1]
-        reply = client.get(
-            "/portfolio/accounts", oauth=oauth, query=query, signed={"pairs": pairs + encoded}
-        )
+        reply = client.get("/portfolio/accounts", oauth=oauth, query=query, signed={"pairs": pairs + encoded})
         assert reply.status == 200
         assert client.get("/portfolio/accounts", query=query, rule="merge").status == 401
 
@@ -267,6 +259,8 @@ def test_form_body_joins_under_every_rule(client: Client) -> None:
     for rule in ("merge", "omit", "url"):
         form = "publish=true&compete=false"
         assert client.post(path, form=form, rule=rule).status == 200
+    charset = {"Content-Type": "Application/X-WWW-Form-Urlencoded; charset=utf-8"}
+    assert client.post(path, form="publish=true&a=b+c", headers=charset).status == 200
     unsigned = client.post(path, form="publish=true", signed={"pairs": []})
     assert (unsigned.status, unsigned.error) == (401, "Invalid signature")
 
@@ -378,9 +372,7 @@ def two_tokens(request: pytest.FixtureRequest, connect: Connect) -> Iterator[tup
         yield client, former
 
 
-@pytest.mark.parametrize(
-    ("two_tokens", "expected"), [(False, 401), (True, 200)], indirect=["two_tokens"]
-)
+@pytest.mark.parametrize(("two_tokens", "expected"), [(False, 401), (True, 200)], indirect=["two_tokens"])
 def test_former_live_session_token(two_tokens: tuple[Client, bytes], expected: int) -> None:
     client, former = two_tokens
     assert client.get("/portfolio/accounts").status == 200

@@ -56,9 +56,7 @@ def register(sandbox: Sandbox, keys: Keys, **options: Any) -> None:
 def test_text_bytes_and_files(idle: Sandbox, keys: Keys, tmp_path: Path) -> None:
     file = tmp_path / "dhparam.pem"
     file.write_text(keys.dh_pem)
-    consumer = idle.register(
-        "ABCDEFGHI", keys.signature_pem, keys.encryption_pem.encode(), file, callback="oob"
-    )
+    consumer = idle.register("ABCDEFGHI", keys.signature_pem, keys.encryption_pem.encode(), file, callback="oob")
     assert (consumer.key, consumer.realm, consumer.active) == ("ABCDEFGHI", "limited_poa", True)
     assert consumer.dh_group.prime == keys.prime
     assert "RSA" not in repr(consumer)

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import padding
 from starlette.datastructures import Headers
 
 from ibkr_oauth.sandbox import crypto, testcons
@@ -18,7 +19,7 @@ from ibkr_oauth.sandbox.state import (
     Settings,
     State,
 )
-from ibkr_oauth.sandbox.verify import IncomingRequest, SignatureRefusal, candidates, verify
+from ibkr_oauth.sandbox.verify import IncomingRequest, SignatureRefusal, candidates, percent_encode, verify
 
 from .conftest import Keys
 from .reference import authorization
@@ -31,9 +32,7 @@ def state_at(timestamp: str, **settings: Any) -> State:
     return State(Settings(**settings), clock=lambda: float(timestamp))
 
 
-def incoming(
-    method: str, url: str, header: str, *, form: str = "", content_type: str = ""
-) -> IncomingRequest:
+def incoming(method: str, url: str, header: str, *, form: str = "", content_type: str = "") -> IncomingRequest:
     parts = urlsplit(url)
     headers = {"Authorization": header, "User-Agent": "vector"}
     if form or content_type:
@@ -65,9 +64,7 @@ def register_testcons(state: State) -> RegisteredConsumer:
     )
 
 
-def remember_access_token(
-    state: State, consumer: RegisteredConsumer, token: str, secret: bytes = b""
-) -> AccessToken:
+def remember_access_token(state: State, consumer: RegisteredConsumer, token: str, secret: bytes = b"") -> AccessToken:
     access_token = AccessToken(token, consumer, "paper", secret, session="0" * 32)
     state.access_tokens[token] = access_token
     return access_token
@@ -78,9 +75,7 @@ def remember_access_token(
 
 @pytest.mark.parametrize("index", range(3))
 @pytest.mark.parametrize("damage", [None, "timestamp", "signature"])
-def test_official_signatures_of_2024(
-    vectors: dict[str, Any], index: int, damage: str | None
-) -> None:
+def test_official_signatures_of_2024(vectors: dict[str, Any], index: int, damage: str | None) -> None:
     official = vectors["official"]["signatures"][index]
     parameters = dict(official["signed_params"])
     state = state_at(parameters["oauth_timestamp"])
@@ -101,9 +96,7 @@ def test_official_signatures_of_2024(
     signature = official["signature_base64"]
     if damage == "signature":
         signature = base64.b64encode(bytes(256)).decode()
-    header = authorization(
-        [("realm", official["realm"]), *parameters.items(), ("oauth_signature", signature)]
-    )
+    header = authorization([("realm", official["realm"]), *parameters.items(), ("oauth_signature", signature)])
     request = incoming(official["method"], official["url"], header)
 
     if damage:
@@ -129,19 +122,14 @@ def test_official_live_session_token_signature(vectors: dict[str, Any]) -> None:
     official = vectors["official"]["other"]["lst_signature_2020"]
     token = base64.b64decode(official["live_session_token"])
     assert (
-        crypto.live_session_token_signature(token, official["consumer_key"])
-        == official["live_session_token_signature"]
+        crypto.live_session_token_signature(token, official["consumer_key"]) == official["live_session_token_signature"]
     )
 
 
 def test_published_testcons_material(vectors: dict[str, Any]) -> None:
     other = vectors["official"]["other"]
-    assert other["testcons_public_keys"]["signature_spki_pem"].strip() == (
-        testcons.SIGNATURE_KEY.strip()
-    )
-    assert other["testcons_public_keys"]["encryption_spki_pem"].strip() == (
-        testcons.ENCRYPTION_KEY.strip()
-    )
+    assert other["testcons_public_keys"]["signature_spki_pem"].strip() == (testcons.SIGNATURE_KEY.strip())
+    assert other["testcons_public_keys"]["encryption_spki_pem"].strip() == (testcons.ENCRYPTION_KEY.strip())
     group = crypto.load_dh_parameters(testcons.DH_PARAMS)
     assert (group.prime, group.generator) == (int(other["testcons_dh"]["prime_hex"], 16), 2)
 
@@ -162,9 +150,7 @@ def test_live_session_tokens(vectors: dict[str, Any]) -> None:
         assert f"{exchanged.response:x}" == case["diffie_hellman_response"], case["id"]
         assert f"{exchanged.shared_secret:x}" == case["shared_secret_hex"], case["id"]
         assert crypto.to_byte_array(exchanged.shared_secret).hex() == case["K_bytes_hex"]
-        secret = bytes.fromhex(
-            vectors["access_token_secrets"][case["access_token_secret"]]["plaintext_hex"]
-        )
+        secret = bytes.fromhex(vectors["access_token_secrets"][case["access_token_secret"]]["plaintext_hex"])
         token = crypto.live_session_token(exchanged.shared_secret, secret)
         assert base64.b64encode(token).decode() == case["lst_base64"], case["id"]
         signature = crypto.live_session_token_signature(token, case["consumer_key"])
@@ -182,9 +168,7 @@ def test_live_session_token_requests(vectors: dict[str, Any], keys: Keys) -> Non
             secret = vectors["access_token_secrets"][case["access_token_secret"]]["plaintext_hex"]
             token = request["oauth_token"]
             remember_access_token(state, consumer, token, bytes.fromhex(secret))
-            verified = verify(
-                state, incoming(request["method"], request["url"], request[header]), ORIGIN
-            )
+            verified = verify(state, incoming(request["method"], request["url"], request[header]), ORIGIN)
             challenge = verified.parameters["diffie_hellman_challenge"]
             assert challenge == case["diffie_hellman_challenge"]
 
@@ -296,8 +280,6 @@ def test_registered_keys_of_every_form(vectors: dict[str, Any]) -> None:
 
 
 def test_encrypted_secret_decrypts(vectors: dict[str, Any], keys: Keys) -> None:
-    from cryptography.hazmat.primitives.asymmetric import padding  # noqa: PLC0415
-
     public = crypto.load_rsa_public_key(keys.encryption_pem, "key")
     for secret in (bytes(32), b"\0\1" * 10):
         ciphertext = base64.b64decode(crypto.encrypt_access_token_secret(public, secret))
@@ -306,8 +288,6 @@ def test_encrypted_secret_decrypts(vectors: dict[str, Any], keys: Keys) -> None:
 
 
 def test_percent_encoding(vectors: dict[str, Any]) -> None:
-    from ibkr_oauth.sandbox.verify import percent_encode  # noqa: PLC0415
-
     case = vectors["percent_encoding"]
     assert percent_encode(case["input"]) == case["rfc3986"]
     assert unquote(percent_encode("a b/ü")) == "a b/ü"
