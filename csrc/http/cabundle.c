@@ -46,6 +46,7 @@ static bool is_certificate_directory(const char *name)
     if (directory == NULL) {
         return false;
     }
+    // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody else has this stream
     for (const struct dirent *entry = NULL; !found && (entry = readdir(directory)) != NULL;) {
         found = is_hashed_name(entry->d_name);
     }
@@ -78,8 +79,9 @@ ibk_code ibk_ca_search(const struct ibk_ca_place *places, size_t count, char *fi
         }
         path[0] = '\0';
     }
-    return ibk_fail(err, IBK_E_CA_MISSING, "ibk_http_find_ca",
-                    "no file of certificate authorities on this system: neither where libcurl expects it nor in the usual places");
+    return ibk_fail(
+        err, IBK_E_CA_MISSING, "ibk_http_find_ca",
+        "no file of certificate authorities on this system: neither where libcurl expects it nor in the usual places");
 }
 
 ibk_code ibk_http_find_ca(char *file, size_t file_size, char *path, size_t path_size, struct ibk_error *err)

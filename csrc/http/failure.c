@@ -145,15 +145,15 @@ static void describe_proxy(const struct ibk_http_client *client, CURLcode result
     ibk_span name = proxy_name(client);
     int shown = name.len > 60 ? 60 : (int)name.len;
     long status = number_of(client->easy, CURLINFO_HTTP_CONNECTCODE);
+    long error = number_of(client->easy, CURLINFO_OS_ERRNO); /* 0: it stood, and the proxy did not play along (8.21) */
     const char *host = (const char *)name.data;
 
     if (status >= 300) {
         (void)snprintf(what, WHAT_SIZE, "proxy %.*s refused the tunnel with status %ld", shown, host, status);
     } else if (result == CURLE_COULDNT_RESOLVE_PROXY) {
         (void)snprintf(what, WHAT_SIZE, "proxy %.*s: host name not found", shown, host);
-    } else if (result == CURLE_COULDNT_CONNECT) {
-        (void)snprintf(what, WHAT_SIZE, "proxy %.*s: %s", shown, host,
-                       words_of_errno(number_of(client->easy, CURLINFO_OS_ERRNO)));
+    } else if (result == CURLE_COULDNT_CONNECT && error != 0) {
+        (void)snprintf(what, WHAT_SIZE, "proxy %.*s: %s", shown, host, words_of_errno(error));
     } else {
         (void)snprintf(what, WHAT_SIZE, "proxy %.*s broke off (%s)", shown, host, curl_easy_strerror(result));
     }

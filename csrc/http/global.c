@@ -34,7 +34,7 @@ static void initialise(void)
         return;
     }
     /* libcurl opens the file here, or did so before us for another user in this process; nothing takes it back. */
-    const char *key_log = getenv("SSLKEYLOGFILE");
+    const char *key_log = getenv("SSLKEYLOGFILE"); // NOLINT(concurrency-mt-unsafe): libcurl does the same a line later
     keys_are_logged = key_log != NULL && key_log[0] != '\0';
 
     /* There is no curl_global_cleanup to match: others in this process may use libcurl. */

@@ -14,11 +14,10 @@
 
 /* Before any system header: -std=c11 hides fork-safe time, signals and directories otherwise. */
 #ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#define _POSIX_C_SOURCE 200809L // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
 #endif
 
 #include <curl/curl.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <sys/types.h>
 
@@ -57,8 +56,8 @@ struct ibk_transfer {
     curl_socket_t socket; /* opened for it last, or CURL_SOCKET_BAD */
     bool tcp_connected;   /* that one was, when it was closed again */
     enum ibk_answer_part part;
-    size_t header_bytes;  /* received so far, interim answers and trailers included */
-    ibk_code stop;        /* why we ended the transfer ourselves, or IBK_OK */
+    size_t header_bytes; /* received so far, interim answers and trailers included */
+    ibk_code stop;       /* why we ended the transfer ourselves, or IBK_OK */
 };
 
 struct ibk_http_client {
@@ -78,7 +77,7 @@ struct ibk_http_client {
     curl_socket_t sockets[IBK_MAX_SOCKETS]; /* open now, except those for which there was no room */
     size_t socket_count;
     enum { IBK_SCHEME_NONE, IBK_SCHEME_HTTP, IBK_SCHEME_HTTPS } scheme; /* what the handle is set up for */
-    struct ibk_buf url;         /* with a NUL; kept for its memory, as the next two are */
+    struct ibk_buf url;         /* and request target, with a NUL each; kept for its memory, as the next two are */
     struct ibk_buf header_text; /* "Name: value\0" lines */
     struct curl_slist header_list[IBK_MAX_HEADERS + 2];
     struct ibk_transfer transfer;
@@ -87,15 +86,6 @@ struct ibk_http_client {
 
 /* transfer.c. Microseconds on a clock that never jumps. */
 int64_t ibk_http_now_us(void);
-
-/* OpenSSL writes to sockets in a way that raises SIGPIPE, which kills a script that asked for the default action. */
-struct ibk_sigpipe {
-    bool active;
-    sigset_t set;
-    sigset_t old;
-};
-void ibk_sigpipe_block(struct ibk_sigpipe *guard);
-void ibk_sigpipe_restore(const struct ibk_sigpipe *guard);
 
 /* libcurl leaves entries in OpenSSL's error queue of this thread, where Python's ssl module would take them for its own. */
 void ibk_http_forget_openssl_errors(void);

@@ -22,7 +22,7 @@ static const struct {
     {CURLOPT_PROXY_SSLVERSION, CURL_SSLVERSION_TLSv1_2},
     {CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1},
     {CURLOPT_HTTP09_ALLOWED, 0},
-    {CURLOPT_PATH_AS_IS, 1}, /* the URL is signed: it is sent byte for byte */
+    {CURLOPT_PATH_AS_IS, 1},
     {CURLOPT_FOLLOWLOCATION, 0},
     {CURLOPT_NETRC, CURL_NETRC_IGNORED},
     {CURLOPT_DISALLOW_USERNAME_IN_URL, 1},
@@ -206,7 +206,7 @@ static ibk_code fill(struct ibk_http_client *client, const struct ibk_http_optio
     client->connect_timeout_ms = options->connect_timeout_ms;
     client->max_header_bytes = options->max_header_bytes;
     client->max_body_bytes = options->max_body_bytes;
-    ibk_buf_init(&client->url, IBK_URL_MAX_SIZE + 1);
+    ibk_buf_init(&client->url, 2 * IBK_URL_MAX_SIZE + 3);
     ibk_buf_init(&client->header_text, IBK_MAX_HEADER_TEXT);
     if (!copy_text(options->ca_file, &client->ca_file) || !copy_text(options->ca_path, &client->ca_path) ||
         !copy_text(options->proxy, &client->proxy) || !copy_text(options->user_agent, &client->user_agent)) {
@@ -258,12 +258,9 @@ void ibk_http_client_free(struct ibk_http_client *client)
      * connection. They are abandoned, memory and descriptors included.
      */
     if (client->pid == getpid()) {
-        struct ibk_sigpipe guard;
-        ibk_sigpipe_block(&guard);
-        (void)curl_multi_cleanup(client->multi);
         curl_easy_cleanup(client->easy);
+        (void)curl_multi_cleanup(client->multi);
         ibk_http_forget_openssl_errors();
-        ibk_sigpipe_restore(&guard);
     }
     ibk_buf_clean(&client->url);
     ibk_buf_clean(&client->header_text);

@@ -39,9 +39,9 @@ bool ibk_http_is_header_value(ibk_span value)
 /* They say where the request goes and where it ends: a caller who sets one could send another request than was checked. */
 static bool is_reserved(ibk_span name)
 {
-    static const char *const reserved[] = {"Host",    "Content-Length", "Transfer-Encoding", "Connection",      "Keep-Alive",
-                                           "Expect",  "TE",             "Trailer",           "Proxy-Connection",
-                                           "Upgrade", "Proxy-Authorization"};
+    static const char *const reserved[] = {
+        "Host", "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive",         "Expect",
+        "TE",   "Trailer",        "Proxy-Connection",  "Upgrade",    "Proxy-Authorization"};
     for (size_t i = 0; i < sizeof reserved / sizeof reserved[0]; i++) {
         if (is_name(name, reserved[i])) {
             return true;
@@ -105,7 +105,8 @@ ibk_code ibk_http_request_check(const struct ibk_http_request *request, struct i
         return code;
     }
     if (is_name(url->scheme, "http") && !ibk_url_is_loopback(url)) {
-        return ibk_fail(err, IBK_E_URL, where, "URL: plain http is for this machine only (127.0.0.1, [::1], localhost); use https");
+        return ibk_fail(err, IBK_E_URL, where,
+                        "URL: plain http is for this machine only (127.0.0.1, [::1], localhost); use https");
     }
     if (request->timeout_ms <= 0) {
         return ibk_fail(err, IBK_E_ARGUMENT, where, "timeout_ms must be above 0, not %ld", request->timeout_ms);
@@ -191,8 +192,8 @@ static CURLcode set_body(struct ibk_http_client *client)
     }
     if (result == CURLE_OK) {
         /* Borrowed, not copied: the span outlives the transfer. Without one libcurl would read the body from stdin. */
-        result = curl_easy_setopt(client->easy, CURLOPT_POSTFIELDS,
-                                  body.len > 0 ? (const void *)body.data : (const void *)nothing);
+        result =
+            curl_easy_setopt(client->easy, CURLOPT_POSTFIELDS, body.len > 0 ? (const void *)body.data : (const void *)nothing);
     }
     return result;
 }
@@ -242,23 +243,38 @@ static CURLcode set_scheme(struct ibk_http_client *client)
     return result;
 }
 
+/* The URL, and what follows the method on the wire: newer versions of libcurl would drop a '?' with nothing behind it. */
 static CURLcode set_url(struct ibk_http_client *client)
 {
-    client->url.len = 0;
-    ibk_buf_put(&client->url, client->transfer.request->url);
-    ibk_buf_put_byte(&client->url, '\0');
-    if (client->url.broken != IBK_OK) {
+    const struct ibk_url *parts = &client->transfer.url;
+    struct ibk_buf *text = &client->url;
+
+    text->len = 0;
+    ibk_buf_put(text, client->transfer.request->url);
+    ibk_buf_put_byte(text, '\0');
+    size_t target = text->len;
+    if (parts->path.len == 0) {
+        ibk_buf_put_byte(text, '/');
+    }
+    ibk_buf_put(text, parts->path);
+    if (parts->has_query) {
+        ibk_buf_put_byte(text, '?');
+        ibk_buf_put(text, parts->query);
+    }
+    ibk_buf_put_byte(text, '\0');
+    if (text->broken != IBK_OK) {
         return CURLE_OUT_OF_MEMORY;
     }
-    return curl_easy_setopt(client->easy, CURLOPT_URL, (const char *)client->url.data);
+    CURLcode result = curl_easy_setopt(client->easy, CURLOPT_URL, (const char *)text->data);
+    return result != CURLE_OK ? result
+                              : curl_easy_setopt(client->easy, CURLOPT_REQUEST_TARGET, (const char *)text->data + target);
 }
 
 ibk_code ibk_http_request_apply(struct ibk_http_client *client, struct ibk_error *err)
 {
     const struct ibk_http_request *request = client->transfer.request;
     ibk_span method = request->method;
-    bool has_body =
-        request->body.data != NULL || is_text(method, "POST") || is_text(method, "PUT") || is_text(method, "PATCH");
+    bool has_body = request->body.data != NULL || is_text(method, "POST") || is_text(method, "PUT") || is_text(method, "PATCH");
 
     if (client->transfer.secure) {
         ibk_code code = ibk_http_ca_apply(client, err);

@@ -2,7 +2,6 @@
 #include "http_internal.h"
 
 #include <poll.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,35 +15,6 @@ int64_t ibk_http_now_us(void)
     struct timespec now = {0};
     (void)clock_gettime(CLOCK_MONOTONIC, &now);
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
-void ibk_sigpipe_block(struct ibk_sigpipe *guard)
-{
-    struct sigaction action;
-    sigset_t pending;
-
-    guard->active = sigaction(SIGPIPE, NULL, &action) == 0 && action.sa_handler != SIG_IGN;
-    if (!guard->active) {
-        return;
-    }
-    (void)sigemptyset(&guard->set);
-    (void)sigaddset(&guard->set, SIGPIPE);
-    guard->active = sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 0 &&
-                    pthread_sigmask(SIG_BLOCK, &guard->set, &guard->old) == 0;
-}
-
-void ibk_sigpipe_restore(const struct ibk_sigpipe *guard)
-{
-    sigset_t pending;
-    int signal = 0;
-
-    if (!guard->active) {
-        return;
-    }
-    if (sigpending(&pending) == 0 && sigismember(&pending, SIGPIPE) == 1) {
-        (void)sigwait(&guard->set, &signal); /* takes the one that we caused; does not wait, since it is pending */
-    }
-    (void)pthread_sigmask(SIG_SETMASK, &guard->old, NULL);
 }
 
 void ibk_http_forget_openssl_errors(void)
@@ -138,8 +108,9 @@ static CURLcode run(struct ibk_http_client *client, const struct ibk_http_hooks 
         if (trouble != CURLM_OK) {
             break;
         }
-        transfer->stop = reason_to_stop(client, hooks, ready == 0, &asked_us);
-        if (transfer->stop != IBK_OK) {
+        ibk_code stop = reason_to_stop(client, hooks, ready == 0, &asked_us);
+        if (stop != IBK_OK) {
+            transfer->stop = stop;
             break;
         }
     }
@@ -195,8 +166,6 @@ static ibk_code exchange(struct ibk_http_client *client, const struct ibk_http_h
 ibk_code ibk_http_send(struct ibk_http_client *client, const struct ibk_http_request *request, const struct ibk_http_hooks *hooks,
                        struct ibk_http_response *out, struct ibk_error *err)
 {
-    struct ibk_sigpipe guard;
-
     memset(out, 0, sizeof *out);
     if (client->pid != getpid()) {
         return ibk_fail(err, IBK_E_FORKED, __func__, "the client was made by process %ld, before a fork", (long)client->pid);
@@ -204,17 +173,15 @@ ibk_code ibk_http_send(struct ibk_http_client *client, const struct ibk_http_req
     if (atomic_flag_test_and_set(&client->busy)) {
         return ibk_fail(err, IBK_E_BUSY, __func__, "the client is already in a transfer");
     }
-    client->transfer = (struct ibk_transfer){
-        .request = request, .response = out, .started_us = ibk_http_now_us(), .socket = CURL_SOCKET_BAD};
+    client->transfer =
+        (struct ibk_transfer){.request = request, .response = out, .started_us = ibk_http_now_us(), .socket = CURL_SOCKET_BAD};
     ibk_buf_init(&out->header_block, client->max_header_bytes);
     ibk_buf_init(&out->body, client->max_body_bytes);
-    ibk_sigpipe_block(&guard);
     ibk_code code = exchange(client, hooks, err);
     ibk_http_request_release(client);
     if (client->transfer.secure) {
         ibk_http_forget_openssl_errors();
     }
-    ibk_sigpipe_restore(&guard);
     if (code != IBK_OK) {
         ibk_http_response_clean(out);
     }

@@ -21,8 +21,7 @@ static atomic_int stalled;
 
 /* Stands before libc's, for libcurl as well. */
 __attribute__((visibility("default"))) int getaddrinfo(const char *restrict name, const char *restrict service,
-                                                       const struct addrinfo *restrict hints,
-                                                       struct addrinfo **restrict result)
+                                                       const struct addrinfo *restrict hints, struct addrinfo **restrict result)
 {
     union {
         void *object;
@@ -86,7 +85,6 @@ static char scratch[] = "/tmp/ibk-test-XXXXXX";
 
 static void remove_scratch(void)
 {
-    char command[64];
     DIR *directory = opendir(scratch);
     for (const struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
         char name[sizeof scratch + sizeof entry->d_name + 1];
@@ -96,7 +94,6 @@ static void remove_scratch(void)
     if (directory != NULL) {
         (void)closedir(directory);
     }
-    (void)command;
     (void)rmdir(scratch);
 }
 
@@ -215,8 +212,7 @@ const char *failure_fault(ibk_code code, ibk_code expected, bool expected_sent)
         return fault;
     }
     return (const char *)formatted("gave %s (%s), expected %s (%s): %s", ibk_code_name(code), err.sent ? "sent" : "not sent",
-                                   ibk_code_name(expected), expected_sent ? "sent" : "not sent",
-                                   code == IBK_OK ? "" : err.text)
+                                   ibk_code_name(expected), expected_sent ? "sent" : "not sent", code == IBK_OK ? "" : err.text)
         .data;
 }
 

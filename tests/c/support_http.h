@@ -30,10 +30,7 @@ extern struct bench bench;
 int begin_http(void **state);
 int end_http(void **state);
 
-#define STEP(deed, text)                                                                                               \
-    {                                                                                                                  \
-        (deed), BYTES(text), {NULL, 0}, 0, 0, 0                                                                        \
-    }
+#define STEP(deed, text) {(deed), BYTES(text), {NULL, 0}, 0, 0, 0}
 
 /* Starts the server and, with bench.options, the client; those of before are done away with. */
 void serve(const struct step *steps, size_t count);
@@ -49,12 +46,12 @@ ibk_code send_request(const struct ibk_http_request *request);
 ibk_span url_of(const char *target);
 
 /* The call fails with this code, and says whether something was sent. */
-#define assert_failed(expected, expected_sent, call)                                                                   \
-    do {                                                                                                               \
-        const char *fault_ = failure_fault((call), (expected), (expected_sent));                                       \
-        if (fault_ != NULL) {                                                                                          \
-            fail_msg("%s%s: %s", current_row(), #call, fault_);                                                        \
-        }                                                                                                              \
+#define assert_failed(expected, expected_sent, call)                             \
+    do {                                                                         \
+        const char *fault_ = failure_fault((call), (expected), (expected_sent)); \
+        if (fault_ != NULL) {                                                    \
+            fail_msg("%s%s: %s", current_row(), #call, fault_);                  \
+        }                                                                        \
     } while (0)
 const char *failure_fault(ibk_code code, ibk_code expected, bool expected_sent);
 

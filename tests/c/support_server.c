@@ -357,8 +357,8 @@ size_t server_requests(struct server *server)
 ibk_span server_request(struct server *server, size_t index)
 {
     (void)pthread_mutex_lock(&server->lock);
-    ibk_span request = index < MAX_REQUESTS ? ibk_span_of(server->requests[index], server->request_sizes[index])
-                                            : ibk_span_of(NULL, 0);
+    ibk_span request =
+        index < MAX_REQUESTS ? ibk_span_of(server->requests[index], server->request_sizes[index]) : ibk_span_of(NULL, 0);
     (void)pthread_mutex_unlock(&server->lock);
     return request;
 }

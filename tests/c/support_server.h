@@ -25,7 +25,7 @@ struct step {
     enum deed deed;
     ibk_span bytes;
     ibk_span again;
-    size_t read_only; /* do it as soon as this many bytes of the request are in; 0: after the whole */
+    size_t read_only;      /* do it as soon as this many bytes of the request are in; 0: after the whole */
     unsigned int pause_ms; /* before closing, and before each `again` */
     unsigned short port;
 };

@@ -364,13 +364,11 @@ static void test_answers(void **state)
         {"bare LF", STEP(ANSWER, "HTTP/1.1 200 OK\nContent-Length: 2\nX: 1\n\nok"), 200, "Content-Length: 2\r\nX: 1\r\n", "ok"},
         {"folded", STEP(ANSWER, "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok"), 200,
          "X: a b\r\nContent-Length: 2\r\n", "ok"},
-        {"a header like a status line", STEP(ANSWER, "HTTP/1.1 200 OK\r\nA: 1\r\nHTTP/1.1: x\r\nContent-Length: 2\r\n\r\nok"), 200,
-         "A: 1\r\nHTTP/1.1: x\r\nContent-Length: 2\r\n", "ok"},
-        {"gzip",
-         STEP(ANSWER, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 25\r\n\r\n" GZIPPED), 200,
+        {"a header like a status line", STEP(ANSWER, "HTTP/1.1 200 OK\r\nA: 1\r\nHTTP/1.1: x\r\nContent-Length: 2\r\n\r\nok"),
+         200, "A: 1\r\nHTTP/1.1: x\r\nContent-Length: 2\r\n", "ok"},
+        {"gzip", STEP(ANSWER, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 25\r\n\r\n" GZIPPED), 200,
          "Content-Encoding: gzip\r\nContent-Length: 25\r\n", "hello"},
-        {"redirect",
-         STEP(ANSWER, "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/away\r\nContent-Length: 0\r\n\r\n"), 302,
+        {"redirect", STEP(ANSWER, "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/away\r\nContent-Length: 0\r\n\r\n"), 302,
          "Location: http://127.0.0.1:1/away\r\nContent-Length: 0\r\n", ""},
         {"redirect to a file", STEP(ANSWER, "HTTP/1.1 307 x\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n"), 307,
          "Location: file:///etc/passwd\r\nContent-Length: 0\r\n", ""},
@@ -474,7 +472,10 @@ static void test_limits(void **state)
     } table[] = {
         {"body of the limit", "", {.deed = ANSWER, .bytes = answer_with("", repeated("x", BODY_LIMIT))}, IBK_OK},
         {"one byte more", "body", {.deed = ANSWER, .bytes = answer_with("", repeated("x", BODY_LIMIT + 1))}, IBK_E_TOO_LARGE},
-        {"endless body", "body", {.deed = ANSWER_AGAIN, .bytes = LITERAL("HTTP/1.1 200 OK\r\n\r\n"), .again = chunk}, IBK_E_TOO_LARGE},
+        {"endless body",
+         "body",
+         {.deed = ANSWER_AGAIN, .bytes = LITERAL("HTTP/1.1 200 OK\r\n\r\n"), .again = chunk},
+         IBK_E_TOO_LARGE},
         {"endless chunks",
          "body",
          {.deed = ANSWER_AGAIN, .bytes = LITERAL("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), .again = chunk},
@@ -549,10 +550,9 @@ static void test_keep_alive(void **state)
 
 static void test_connection_closed_while_idle(void **state)
 {
-    static const struct step steps[] = {STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
-                                        {.deed = ANSWER_RESET,
-                                         .bytes = BYTES("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
-                                         .pause_ms = 20}};
+    static const struct step steps[] = {
+        STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        {.deed = ANSWER_RESET, .bytes = BYTES("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), .pause_ms = 20}};
     (void)state;
     SERVE(steps);
     for (int i = 0; i < 3; i++) {

@@ -35,8 +35,7 @@ static const struct {
      "lost",
      {ANSWER_RESET, BYTES("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nleaked-by-server"), {NULL, 0}, 0, 20, 0}},
     {"chunk cut off", "cut off", STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nleaked-")},
-    {"chunk size is no number",
-     "",
+    {"chunk size is no number", "",
      STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nleaked-by-server\r\n")},
     {"no HTTP", "not HTTP", STEP(ANSWER_CLOSE, "leaked-by-server leaked-by-server\r\n\r\n")},
     {"SSH", "not HTTP", STEP(ANSWER_CLOSE, "SSH-2.0-leaked-by-server\r\n")},
@@ -44,9 +43,9 @@ static const struct {
     {"NUL in a header", "", STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\nX: leaked-by\0server\r\nContent-Length: 0\r\n\r\n")},
     {"header without colon", "", STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\nleaked-by-server\r\nContent-Length: 0\r\n\r\n")},
     {"length is no number", "not HTTP", STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\nContent-Length: leaked-by-server\r\n\r\n")},
-    {"unknown compression", "", STEP(ANSWER, "HTTP/1.1 200 OK\r\nContent-Encoding: leaked-by-server\r\nContent-Length: 2\r\n\r\nok")},
-    {"broken compression",
-     "decompress",
+    {"unknown compression", "",
+     STEP(ANSWER, "HTTP/1.1 200 OK\r\nContent-Encoding: leaked-by-server\r\nContent-Length: 2\r\n\r\nok")},
+    {"broken compression", "decompress",
      STEP(ANSWER, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 16\r\n\r\nleaked-by-server")},
     {"only an interim answer", "", STEP(ANSWER_CLOSE, "HTTP/1.1 100 Continue\r\n\r\n")},
 };
@@ -142,9 +141,8 @@ static void test_nobody_there(void **state)
 {
     (void)state;
     serve(NULL, 0);
-    struct ibk_http_request request = {.method = ibk_span_text("POST"),
-                                       .url = formatted("http://127.0.0.1:%u/x" SECRET, dead_port()),
-                                       .timeout_ms = 2000};
+    struct ibk_http_request request = {
+        .method = ibk_span_text("POST"), .url = formatted("http://127.0.0.1:%u/x" SECRET, dead_port()), .timeout_ms = 2000};
     assert_failed(IBK_E_CONNECT, false, send_request(&request));
     assert_says("refused", "POST 127.0.0.1:", "/x");
     assert_hides(ibk_span_text(SECRET));
@@ -481,7 +479,8 @@ static struct ibk_http_client *inner_client;
 static int send_from_hook(void *context)
 {
     struct ibk_http_response response;
-    struct ibk_http_request request = {.method = ibk_span_text("GET"), .url = url_of("/"), .repeatable = true, .timeout_ms = 5000};
+    struct ibk_http_request request = {
+        .method = ibk_span_text("GET"), .url = url_of("/"), .repeatable = true, .timeout_ms = 5000};
     (void)context;
     return ibk_http_send(inner_client, &request, NULL, &response, &err) == IBK_E_BUSY ? 7 : 0;
 }
@@ -524,7 +523,7 @@ static void test_fork(void **state)
     assert_int_equal(server_connections(bench.server), 2);
 }
 
-/* A script may have asked for SIGPIPE's default action, which is death. */
+/* A script may have asked for SIGPIPE's default action, which is death: libcurl must not raise it. */
 static void test_sigpipe_does_not_kill(void **state)
 {
     struct step step = {.deed = ANSWER_RESET, .read_only = 20};
@@ -539,8 +538,7 @@ static void test_sigpipe_does_not_kill(void **state)
     for (int secure = 0; secure < 2; secure++) {
         serve_with((struct server_setup){.steps = &step, .step_count = 1, .tls = secure ? identity : NULL});
         bench.origin = secure ? "https://127.0.0.1" : NULL;
-        struct ibk_http_request request = {
-            .method = ibk_span_text("POST"), .url = url_of("/"), .body = body, .timeout_ms = 2000};
+        struct ibk_http_request request = {.method = ibk_span_text("POST"), .url = url_of("/"), .body = body, .timeout_ms = 2000};
         assert_failed(IBK_E_OUTCOME_UNKNOWN, true, send_request(&request));
         assert_usable();
     }

@@ -26,13 +26,13 @@ const char *ibk_http_library_version(void);
 bool ibk_http_keys_are_logged(void);
 
 struct ibk_http_options {
-    const char *ca_file;         /* PEM bundle; NULL: searched at run time (see cabundle.c) */
-    const char *ca_path;         /* directory of hashed certificates, or NULL */
-    const char *proxy;           /* http, https, socks5 or socks5h URL; NULL for none. For https only: plain http stays here */
-    const char *user_agent;      /* required: without one IBKR's edge answers 403 */
-    long connect_timeout_ms;     /* name, TCP and TLS */
-    size_t max_header_bytes;     /* of the whole answer */
-    size_t max_body_bytes;       /* after inflating */
+    const char *ca_file;     /* PEM bundle; NULL: searched at run time (see cabundle.c) */
+    const char *ca_path;     /* directory of hashed certificates, or NULL */
+    const char *proxy;       /* http, https, socks5 or socks5h URL; NULL for none. For https only: plain http stays here */
+    const char *user_agent;  /* required: without one IBKR's edge answers 403 */
+    long connect_timeout_ms; /* name, TCP and TLS */
+    size_t max_header_bytes; /* of the whole answer */
+    size_t max_body_bytes;   /* after inflating */
 };
 
 struct ibk_http_client;
