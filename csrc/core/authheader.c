@@ -91,7 +91,7 @@ ibk_code ibk_sign_rsa_sha256(ibk_span base_string, const struct ibk_rsa_key *key
     return code;
 }
 
-ibk_code ibk_sign_hmac_sha256(ibk_span base_string, const struct ibk_mac_key *key, struct ibk_buf *out, struct ibk_error *err)
+ibk_code ibk_sign_hmac_sha256(ibk_span base_string, struct ibk_mac_key *key, struct ibk_buf *out, struct ibk_error *err)
 {
     uint8_t mac[IBK_MAC_MAX_SIZE];
     if (ibk_mac_key_size(key) != sizeof mac) {

@@ -1,7 +1,7 @@
 /* buf.c - the bounded byte buffer. */
 #include "ibk/buf.h"
 
-#define FIRST_CAPACITY 128u
+#define FIRST_CAPACITY 512u /* bytes: a signed request grows none of its buffers */
 
 static void init(struct ibk_buf *buf, size_t limit, bool secret)
 {

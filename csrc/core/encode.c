@@ -154,27 +154,51 @@ ibk_code ibk_base64_decode(ibk_span text, const char *what, struct ibk_buf *out,
     return ibk_buf_check(out, what, err);
 }
 
-static bool is_unreserved(uint8_t byte)
+/* RFC 3986 section 2.3. A table, since base strings are long and public. */
+static const bool unreserved[256] = {
+    ['-'] = true, ['.'] = true, ['_'] = true, ['~'] = true,
+    ['0'] = true, ['1'] = true, ['2'] = true, ['3'] = true, ['4'] = true, ['5'] = true, ['6'] = true, ['7'] = true,
+    ['8'] = true, ['9'] = true,
+    ['A'] = true, ['B'] = true, ['C'] = true, ['D'] = true, ['E'] = true, ['F'] = true, ['G'] = true, ['H'] = true,
+    ['I'] = true, ['J'] = true, ['K'] = true, ['L'] = true, ['M'] = true, ['N'] = true, ['O'] = true, ['P'] = true,
+    ['Q'] = true, ['R'] = true, ['S'] = true, ['T'] = true, ['U'] = true, ['V'] = true, ['W'] = true, ['X'] = true,
+    ['Y'] = true, ['Z'] = true,
+    ['a'] = true, ['b'] = true, ['c'] = true, ['d'] = true, ['e'] = true, ['f'] = true, ['g'] = true, ['h'] = true,
+    ['i'] = true, ['j'] = true, ['k'] = true, ['l'] = true, ['m'] = true, ['n'] = true, ['o'] = true, ['p'] = true,
+    ['q'] = true, ['r'] = true, ['s'] = true, ['t'] = true, ['u'] = true, ['v'] = true, ['w'] = true, ['x'] = true,
+    ['y'] = true, ['z'] = true,
+};
+
+/* SIZE_MAX, which is over every limit, where the sum does not fit. */
+static size_t percent_size(ibk_span bytes)
 {
-    return (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z') || (byte >= '0' && byte <= '9') || byte == '-' ||
-           byte == '.' || byte == '_' || byte == '~';
+    size_t reserved = 0;
+    size_t size;
+    for (size_t i = 0; i < bytes.len; i++) {
+        reserved += !unreserved[bytes.data[i]];
+    }
+    return ibk_mul_size(reserved, 2, &size) && ibk_add_size(size, bytes.len, &size) ? size : SIZE_MAX;
 }
 
 void ibk_percent_put(struct ibk_buf *buf, ibk_span bytes)
 {
     static const char digits[] = "0123456789ABCDEF";
-    size_t start = 0;
-    for (size_t i = 0; i < bytes.len; i++) {
-        uint8_t byte = bytes.data[i];
-        if (is_unreserved(byte)) {
-            continue;
-        }
-        const uint8_t triplet[3] = {'%', (uint8_t)digits[byte >> 4], (uint8_t)digits[byte & 15]};
-        ibk_buf_put(buf, ibk_span_of(bytes.data + start, i - start));
-        ibk_buf_put(buf, ibk_span_of(triplet, sizeof triplet));
-        start = i + 1;
+    size_t size = percent_size(bytes);
+    if (size == bytes.len) {
+        ibk_buf_put(buf, bytes);
+        return;
     }
-    ibk_buf_put(buf, ibk_span_of(bytes.data + start, bytes.len - start));
+    uint8_t *text = ibk_buf_put_room(buf, size);
+    for (size_t i = 0; text != NULL && i < bytes.len; i++) {
+        uint8_t byte = bytes.data[i];
+        if (unreserved[byte]) {
+            *text++ = byte;
+        } else {
+            *text++ = '%';
+            *text++ = (uint8_t)digits[byte >> 4];
+            *text++ = (uint8_t)digits[byte & 15];
+        }
+    }
 }
 
 ibk_code ibk_percent_decode(ibk_span text, bool plus_is_space, const char *what, struct ibk_buf *out, struct ibk_error *err)

@@ -1,13 +1,15 @@
-/* mac.c - HMAC through a keyed template that each computation duplicates. */
+/* mac.c - HMAC: the key is set up once, in a template that computations duplicate. */
 #include "ibk/mac.h"
 
 #include "ossl.h"
 
 #include <openssl/core_names.h>
 #include <openssl/params.h>
+#include <stdatomic.h>
 
 struct ibk_mac_key {
-    EVP_MAC_CTX *keyed; /* only read after it was made */
+    EVP_MAC_CTX *keyed;            /* only read after it was made */
+    _Atomic(EVP_MAC_CTX *) spare;  /* one duplicate that was used before, or NULL: starting it anew is cheaper than another */
     size_t size;
 };
 
@@ -44,6 +46,7 @@ ibk_code ibk_mac_key_new(enum ibk_mac mac, const struct ibk_secret *key, struct 
         OSSL_PARAM_construct_end(),
     };
     *made = (struct ibk_mac_key){.keyed = EVP_MAC_CTX_new(ossl->hmac), .size = ibk_mac_size(mac)};
+    atomic_init(&made->spare, NULL);
     if (made->keyed == NULL || EVP_MAC_init(made->keyed, bytes.data, bytes.len, digest) != 1) {
         ibk_mac_key_free(made);
         return ibk_fail_ossl(err, IBK_E_CRYPTO, __func__, "HMAC could not be set up");
@@ -56,17 +59,29 @@ void ibk_mac_key_free(struct ibk_mac_key *key)
 {
     if (key != NULL) {
         EVP_MAC_CTX_free(key->keyed); /* wipes the key */
+        EVP_MAC_CTX_free(atomic_load(&key->spare));
         ibk_free(key);
     }
 }
 
-ibk_code ibk_mac_compute(const struct ibk_mac_key *key, ibk_span message, uint8_t out[IBK_MAC_MAX_SIZE], struct ibk_error *err)
+/* Each context is one thread's at a time: whoever exchanges the spare for NULL has it alone. */
+static EVP_MAC_CTX *take_context(struct ibk_mac_key *key)
+{
+    EVP_MAC_CTX *context = atomic_exchange(&key->spare, NULL);
+    if (context != NULL && EVP_MAC_init(context, NULL, 0, NULL) != 1) {
+        EVP_MAC_CTX_free(context);
+        context = NULL;
+    }
+    return context != NULL ? context : EVP_MAC_CTX_dup(key->keyed);
+}
+
+ibk_code ibk_mac_compute(struct ibk_mac_key *key, ibk_span message, uint8_t out[IBK_MAC_MAX_SIZE], struct ibk_error *err)
 {
     size_t len = 0;
-    EVP_MAC_CTX *context = EVP_MAC_CTX_dup(key->keyed);
+    EVP_MAC_CTX *context = take_context(key);
     bool good = context != NULL && EVP_MAC_update(context, message.data, message.len) == 1 &&
                 EVP_MAC_final(context, out, &len, IBK_MAC_MAX_SIZE) == 1 && len == key->size;
-    EVP_MAC_CTX_free(context);
+    EVP_MAC_CTX_free(atomic_exchange(&key->spare, context));
     return good ? IBK_OK : ibk_fail_ossl(err, IBK_E_CRYPTO, __func__, "HMAC failed");
 }
 

@@ -149,21 +149,26 @@ ibk_code ibk_url_with_query(ibk_span url, const struct ibk_params *params, struc
     return ibk_buf_check(out, "URL with its query", err);
 }
 
+static bool is_before(const struct ibk_params *params, struct ibk_param_ref a, struct ibk_param_ref b)
+{
+    const uint8_t *text = params->text.data;
+    int by_name = ibk_span_compare(ibk_span_of(text + a.name_start, a.name_len), ibk_span_of(text + b.name_start, b.name_len));
+    if (by_name != 0) {
+        return by_name < 0;
+    }
+    return ibk_span_compare(ibk_span_of(text + a.value_start, a.value_len), ibk_span_of(text + b.value_start, b.value_len)) < 0;
+}
+
 /* Where item belongs among the first `sorted` references of order, behind its equals. */
 static size_t insertion_point(const struct ibk_params *params, const struct ibk_param_ref *order, size_t sorted,
                               struct ibk_param_ref item)
 {
-    const uint8_t *text = params->text.data;
     size_t low = 0;
     size_t high = sorted;
     while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        struct ibk_param_ref other = order[middle];
-        int by_name = ibk_span_compare(ibk_span_of(text + item.name_start, item.name_len),
-                                       ibk_span_of(text + other.name_start, other.name_len));
-        int by_value = ibk_span_compare(ibk_span_of(text + item.value_start, item.value_len),
-                                        ibk_span_of(text + other.value_start, other.value_len));
-        if ((by_name != 0 ? by_name : by_value) < 0) {
+        /* The last one first: parameters mostly come in order. */
+        size_t middle = high == sorted ? sorted - 1 : low + (high - low) / 2;
+        if (is_before(params, item, order[middle])) {
             high = middle;
         } else {
             low = middle + 1;

@@ -6,12 +6,14 @@ static ibk_span slice(ibk_span text, size_t start, size_t end)
     return ibk_span_of(text.data + start, end - start);
 }
 
-/* Position of the first byte at or after start that is one of stops, or text.len. */
+/* Position of the first byte at or after start that is one of the stops (three at most), or text.len. */
 static size_t find_any(ibk_span text, size_t start, const char *stops)
 {
     for (size_t i = start; i < text.len; i++) {
-        if (strchr(stops, text.data[i]) != NULL && text.data[i] != 0) {
-            return i;
+        for (const char *stop = stops; *stop != '\0'; stop++) {
+            if (text.data[i] == (uint8_t)*stop) {
+                return i;
+            }
         }
     }
     return text.len;
@@ -22,10 +24,20 @@ static bool is_hex(uint8_t byte)
     return (byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'f') || (byte >= 'A' && byte <= 'F');
 }
 
+/* What may stand in a URL as it is: printable ASCII but the ones that RFC 3986 leaves out, '%' and '#'. */
+static bool is_plain(uint8_t byte)
+{
+    return (byte >= 'a' && byte <= 'z') || (byte >= '&' && byte <= ';') || (byte >= '?' && byte <= 'Z') || byte == '=' ||
+           byte == '_' || byte == '~' || byte == '!' || byte == '$' || byte == '[' || byte == ']';
+}
+
 static ibk_code check_characters(ibk_span text, struct ibk_error *err)
 {
     for (size_t i = 0; i < text.len; i++) {
         uint8_t byte = text.data[i];
+        if (is_plain(byte)) {
+            continue;
+        }
         if (byte <= ' ' || byte >= 0x7f) {
             return ibk_fail(err, IBK_E_URL, "ibk_url_split",
                             "URL: character %zu is a space, a control character or not ASCII; percent-encode it", i + 1);

@@ -84,7 +84,7 @@ static void check_rsa_signature(ibk_span base, const struct ibk_rsa_key *key, co
     ibk_buf_clean(&out);
 }
 
-static void check_hmac_signature(ibk_span base, const struct ibk_mac_key *key, const char *expected)
+static void check_hmac_signature(ibk_span base, struct ibk_mac_key *key, const char *expected)
 {
     struct ibk_buf out;
     ibk_buf_init(&out, 1000);
@@ -466,7 +466,7 @@ static void test_rsa_requests(void **state)
 }
 
 /* The same request under a convention of somebody else. "omitted" leaves the form out too, which is up to the caller. */
-static void check_convention(const json_t *entry, const char *name, enum ibk_query_signing rule, const struct ibk_mac_key *key)
+static void check_convention(const json_t *entry, const char *name, enum ibk_query_signing rule, struct ibk_mac_key *key)
 {
     const json_t *others = json_object_get(entry, "other_conventions_for_same_request");
     if (others == NULL || !has(others, name)) {

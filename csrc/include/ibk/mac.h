@@ -11,7 +11,7 @@ enum ibk_mac { IBK_HMAC_SHA1, IBK_HMAC_SHA256 };
 
 #define IBK_MAC_MAX_SIZE 32u /* bytes */
 
-/* A keyed MAC: the key schedule is done once and shared read-only by threads. */
+/* A keyed MAC: the key schedule is done once. Threads may share one. */
 struct ibk_mac_key;
 
 ibk_code ibk_mac_key_new(enum ibk_mac mac, const struct ibk_secret *key, struct ibk_mac_key **out, struct ibk_error *err)
@@ -23,7 +23,7 @@ size_t ibk_mac_size(enum ibk_mac mac);
 size_t ibk_mac_key_size(const struct ibk_mac_key *key);
 
 /* Writes ibk_mac_size bytes to out. */
-ibk_code ibk_mac_compute(const struct ibk_mac_key *key, ibk_span message, uint8_t out[IBK_MAC_MAX_SIZE], struct ibk_error *err)
+ibk_code ibk_mac_compute(struct ibk_mac_key *key, ibk_span message, uint8_t out[IBK_MAC_MAX_SIZE], struct ibk_error *err)
     IBK_MUST_USE;
 
 /* The same with a key that is used once. */

@@ -47,7 +47,7 @@ ibk_code ibk_authorization_header(const struct ibk_params *params, ibk_span real
 /* Base64 of the signature over the base string. */
 ibk_code ibk_sign_rsa_sha256(ibk_span base_string, const struct ibk_rsa_key *key, struct ibk_buf *out, struct ibk_error *err)
     IBK_MUST_USE;
-ibk_code ibk_sign_hmac_sha256(ibk_span base_string, const struct ibk_mac_key *key, struct ibk_buf *out, struct ibk_error *err)
+ibk_code ibk_sign_hmac_sha256(ibk_span base_string, struct ibk_mac_key *key, struct ibk_buf *out, struct ibk_error *err)
     IBK_MUST_USE;
 
 /* All stages in one: what a request with these parameters needs in its Authorization header. */
@@ -60,7 +60,7 @@ struct ibk_signature_input {
     ibk_span realm;
     const struct ibk_secret *prepend;    /* decrypted access token secret (bytes), or NULL */
     const struct ibk_rsa_key *rsa_key;   /* one of these two */
-    const struct ibk_mac_key *mac_key;
+    struct ibk_mac_key *mac_key;
 };
 
 ibk_code ibk_sign_request(const struct ibk_signature_input *input, struct ibk_buf *header, struct ibk_error *err) IBK_MUST_USE;
