@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import ctypes
-import hashlib
 import os
 import tempfile
 from collections.abc import Callable, Generator
@@ -39,8 +36,7 @@ _PUBLIC_MODE = 0o644
 class KeyFiles:
     """What `generate_keys` wrote, and SHA-256 fingerprints in hex to compare with the portal.
 
-    The keys' fingerprints are those of `PrivateKey.fingerprint`; the one of the Diffie-Hellman
-    parameters is that of their DER, as `openssl dhparam -outform DER | sha256sum` shows it.
+    They are those of `PrivateKey.fingerprint` and `DHParameters.fingerprint`.
     """
 
     directory: Path
@@ -99,7 +95,7 @@ def generate_keys(
         dh_params=folder / DH_PARAMS,
         signature_fingerprint=signing.fingerprint,
         encryption_fingerprint=encryption.fingerprint,
-        dh_fingerprint=_dh_fingerprint(dh),
+        dh_fingerprint=dh.fingerprint,
     )
 
 
@@ -174,27 +170,24 @@ def _named_failures(folder: Path) -> Generator[None, None, None]:
 
 
 def _write_private(path: Path, key: PrivateKey) -> None:
-    pem = key.private_pem().reveal()
+    """The text passes through memory that is wiped, and never through an immutable `bytes`."""
+    secret = key.private_pem()
+    pem = bytearray(len(secret))
     try:
+        secret.copy_into(pem)
         _write(path, pem, _PRIVATE_MODE)
     finally:
-        _wipe(pem)
+        pem[:] = bytes(len(pem))
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
+def _write(path: Path, content: bytes | bytearray, mode: int) -> None:
     """A new file, on the disk before this returns; as bytes, so that line ends stay LF."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb", buffering=0) as file:
-        rest = memoryview(content)
-        while rest:
-            rest = rest[file.write(rest) :]
+    with os.fdopen(descriptor, "wb", buffering=0) as file, memoryview(content) as rest:
+        written = 0
+        while written < len(rest):
+            written += file.write(rest[written:])
         os.fsync(descriptor)
-
-
-def _wipe(data: bytes) -> None:
-    """Zero bytes that nobody else holds. Python has no way to do so; CPython keeps them in place
-    behind the object's header, whose size counts the final NUL."""
-    ctypes.memset(id(data) + bytes.__basicsize__ - 1, 0, len(data))
 
 
 def _move_in(staging: Path, folder: Path) -> None:
@@ -215,8 +208,3 @@ def _move_in(staging: Path, folder: Path) -> None:
             if os.path.lexists(former / name):
                 (former / name).rename(folder / name)
         raise
-
-
-def _dh_fingerprint(dh_params: DHParameters) -> str:
-    lines = dh_params.pem().splitlines()
-    return hashlib.sha256(base64.b64decode("".join(lines[1:-1]))).hexdigest()
