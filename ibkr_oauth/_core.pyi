@@ -182,5 +182,8 @@ def verify_live_session_token(token: Secret, consumer_key: str, signature: str) 
 def find_ca() -> tuple[str, str]:
     """The CA file and directory that verification uses where none is given; one of them may be empty."""
 
+def tls_keys_are_logged() -> bool:
+    """Whether SSLKEYLOGFILE was set at import: libcurl then writes the keys of its connections there."""
+
 def versions() -> dict[str, str]:
     """The libraries that are loaded: {"openssl": ..., "libcurl": ...}."""

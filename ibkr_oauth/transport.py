@@ -145,6 +145,9 @@ class Transport:
         self._idle: deque[_core.HttpClient] = deque()
         self._pid = os.getpid()
         self._give_back(_core.HttpClient(**self._options))  # wrong options show at once
+        if _core.tls_keys_are_logged():
+            # libcurl obeys this variable before anybody can stop it. Who set it by mistake should know.
+            logger.warning("SSLKEYLOGFILE is set: whoever reads that file can decrypt the TLS traffic of this process")
 
     def _take(self) -> _core.HttpClient:
         if self._pid != os.getpid():

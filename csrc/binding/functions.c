@@ -361,6 +361,13 @@ static PyObject *versions(PyObject *module, PyObject *args)
     return Py_BuildValue("{ssss}", "openssl", OpenSSL_version(OPENSSL_VERSION), "libcurl", ibk_http_library_version());
 }
 
+static PyObject *tls_keys_are_logged(PyObject *module, PyObject *args)
+{
+    (void)module;
+    (void)args;
+    return PyBool_FromLong(ibk_http_keys_are_logged());
+}
+
 #ifdef IBK_TESTING
 static PyObject *live_allocations(PyObject *module, PyObject *args)
 {
@@ -405,6 +412,9 @@ PyMethodDef ibk_functions[] = {
     {"find_ca", find_ca, METH_NOARGS,
      "find_ca($module, /)\n--\n\n"
      "The CA file and directory that verification uses where none is given; one of them may be empty."},
+    {"tls_keys_are_logged", tls_keys_are_logged, METH_NOARGS,
+     "tls_keys_are_logged($module, /)\n--\n\nWhether SSLKEYLOGFILE was set at import: libcurl then writes the keys of its "
+     "connections there."},
     {"versions", versions, METH_NOARGS,
      "versions($module, /)\n--\n\nThe libraries that are loaded: {\"openssl\": ..., \"libcurl\": ...}."},
 #ifdef IBK_TESTING

@@ -19,6 +19,12 @@ def test_every_program_passes(run, project, sanitizers):
     assert all(int(count) > 0 for count in passed.values())
 
 
+@pytest.mark.timeout(300)
+def test_threads_do_not_race(run):
+    output = run("make", "-C", "csrc", f"-j{os.cpu_count()}", "check", "SAN=thread", "TESTS=test_threads").stdout
+    assert re.search(r"^test_threads: [1-9]\d* passed$", output, flags=re.MULTILINE)
+
+
 def test_no_program_at_all_is_a_failure(run):
     """Otherwise a suite that nobody finds would look like one that passed."""
     output = run("make", "-C", "csrc", "check", "TESTS=", fails=True).stdout

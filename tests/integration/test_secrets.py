@@ -2,9 +2,13 @@
 
 import gc
 import logging
+import os
 import pickle
+import subprocess
+import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,6 +167,20 @@ def test_no_python_object_holds_the_decrypted_secret(oauth: OAuthClient, access_
     for holder in holders:
         values = holder.values() if isinstance(holder, dict) else holder
         assert not any(type(value) is str and prefix in value for value in list(values) if value is not prefix)
+
+
+def test_a_log_of_tls_keys_is_announced(tmp_path: Path) -> None:
+    """libcurl itself obeys SSLKEYLOGFILE when it starts; the least that we can do is to say so."""
+    program = "import logging; logging.basicConfig(); from ibkr_oauth.transport import Transport; Transport()"
+    for value, expected in ((str(tmp_path / "keys"), True), ("", False)):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "SSLKEYLOGFILE": value},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert ("SSLKEYLOGFILE is set" in done.stderr) is expected
 
 
 def test_the_package_logs_only_under_its_own_name() -> None:
