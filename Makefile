@@ -27,7 +27,10 @@ demo: .venv/demo build/done/extension ## every leg of the log-in against the san
 	@$(BIN)/ibkr-oauth demo
 
 test: build/done/test .venv/all build/done/extension ## every test: C, Python, sanitizers, layers, types, style, wheel
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: build/done/test .venv/all build/done/extension ## those that take minutes: a real prime search, the binding under sanitizers
+	@$(BIN)/python -m pytest -m slow
 
 bench: .venv/all build/done/extension ## measures against other people's code
 	@$(BIN)/python -m pytest benchmarks
@@ -93,4 +96,4 @@ build/done/extension: $(SOURCES) $(HEADERS) csrc/flags.txt csrc/tools/flags.sh c
 .venv/demo: extras := cli,sandbox
 .venv/all: extras := test,bench,lint
 
-.PHONY: help demo test bench check-c check-asan lint lint-python lint-types lint-layers lint-format lint-tidy format wheel clean
+.PHONY: help demo test test-slow bench check-c check-asan lint lint-python lint-types lint-layers lint-format lint-tidy format wheel clean

@@ -6,14 +6,18 @@
  * Percent-encoding would make most of these harmless, but a line break or a quote in a consumer key or token is a mistake of
  * copying, and signing it could only end in a 401.
  */
+static bool is_forbidden(uint8_t byte)
+{
+    return byte < ' ' || byte == 0x7f || byte == '"' || byte == '\\';
+}
+
 static size_t find_forbidden(ibk_span value)
 {
-    for (size_t i = 0; i < value.len; i++) {
-        if (value.data[i] < ' ' || value.data[i] == 0x7f || value.data[i] == '"' || value.data[i] == '\\') {
-            return i;
-        }
+    size_t i = 0;
+    while (i < value.len && (ibk_unreserved[value.data[i]] || !is_forbidden(value.data[i]))) {
+        i++;
     }
-    return value.len;
+    return i;
 }
 
 static ibk_code check_value(ibk_span name, ibk_span value, struct ibk_error *err)
@@ -32,9 +36,7 @@ static ibk_code check_name(ibk_span name, struct ibk_error *err)
 {
     bool good = name.len > 0 && name.len <= 64;
     for (size_t i = 0; good && i < name.len; i++) {
-        uint8_t byte = name.data[i];
-        good = (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || (byte >= '0' && byte <= '9') || byte == '_' ||
-               byte == '-' || byte == '.';
+        good = ibk_unreserved[name.data[i]] && name.data[i] != '~';
     }
     return good ? IBK_OK
                 : ibk_fail(err, IBK_E_HEADER, "ibk_authorization_header",

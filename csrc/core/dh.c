@@ -22,11 +22,11 @@
 struct ibk_dh_params {
     atomic_size_t references;
     BIGNUM *prime;
-    BIGNUM *last;        /* prime - 1 */
-    BIGNUM *base;        /* the generator */
-    BN_MONT_CTX *mont;   /* only read */
+    BIGNUM *last;      /* prime - 1 */
+    BIGNUM *base;      /* the generator */
+    BN_MONT_CTX *mont; /* only read */
     unsigned long generator;
-    size_t size;         /* of the prime, bytes */
+    size_t size; /* of the prime, bytes */
 };
 
 struct ibk_dh_exchange {
@@ -65,8 +65,8 @@ static ibk_code check_numbers(const BIGNUM *prime, unsigned long generator, stru
 {
     int bits = BN_num_bits(prime);
     if (bits < (int)IBK_DH_MIN_BITS || bits > (int)IBK_DH_MAX_BITS) {
-        return ibk_fail(err, IBK_E_DH_PARAMETERS, "ibk_dh_params_load", "Diffie-Hellman prime of %d bits, expected %u to %u", bits,
-                        IBK_DH_MIN_BITS, IBK_DH_MAX_BITS);
+        return ibk_fail(err, IBK_E_DH_PARAMETERS, "ibk_dh_params_load", "Diffie-Hellman prime of %d bits, expected %u to %u",
+                        bits, IBK_DH_MIN_BITS, IBK_DH_MAX_BITS);
     }
     if (!BN_is_odd(prime)) {
         return ibk_fail(err, IBK_E_DH_PARAMETERS, "ibk_dh_params_load", "Diffie-Hellman prime is even, so it is no prime");

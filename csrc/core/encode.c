@@ -7,7 +7,7 @@
  */
 static unsigned int in_range(unsigned int value, unsigned int low, unsigned int high)
 {
-    unsigned int below = (value - low) >> 16;  /* non-zero after a borrow */
+    unsigned int below = (value - low) >> 16; /* non-zero after a borrow */
     unsigned int above = (high - value) >> 16;
     return ((below | above) & 1u) - 1u;
 }
@@ -63,13 +63,15 @@ ibk_code ibk_hex_decode(ibk_span text, const char *what, struct ibk_buf *out, st
     return ibk_buf_check(out, what, err);
 }
 
+/* The distance from a value to its letter changes behind 25, 51, 61 and 62: each step counts where the value is past it. */
 static uint8_t base64_digit(unsigned int value)
 {
-    unsigned int shift = (in_range(value, 0, 25) & 'A') | (in_range(value, 26, 51) & ('a' - 26)) |
-                         (in_range(value, 52, 61) & (unsigned int)('0' - 52)) |
-                         (in_range(value, 62, 62) & (unsigned int)('+' - 62)) |
-                         (in_range(value, 63, 63) & (unsigned int)('/' - 63));
-    return (uint8_t)(value + shift);
+    unsigned int distance = 'A';
+    distance += (25u - value) >> 8 & ('a' - 26u - 'A');
+    distance -= (51u - value) >> 8 & ('a' - 26u - ('0' - 52u));
+    distance -= (61u - value) >> 8 & ('0' - 52u - ('+' - 62u));
+    distance += (62u - value) >> 8 & ('/' - 63u - ('+' - 62u));
+    return (uint8_t)(value + distance);
 }
 
 /* 0..63, or -1 for another byte. */
@@ -112,8 +114,8 @@ static ibk_code bad_base64(ibk_span digits, size_t text_len, const char *what, s
     while (position < digits.len && base64_value(digits.data[position]) >= 0) {
         position++;
     }
-    return ibk_fail(err, IBK_E_ENCODING, "ibk_base64_decode",
-                    "%s is not base64: character %zu of %zu is none of A-Z a-z 0-9 + /", what, position + 1, text_len);
+    return ibk_fail(err, IBK_E_ENCODING, "ibk_base64_decode", "%s is not base64: character %zu of %zu is none of A-Z a-z 0-9 + /",
+                    what, position + 1, text_len);
 }
 
 ibk_code ibk_base64_decode(ibk_span text, const char *what, struct ibk_buf *out, struct ibk_error *err)
@@ -155,18 +157,15 @@ ibk_code ibk_base64_decode(ibk_span text, const char *what, struct ibk_buf *out,
 }
 
 /* RFC 3986 section 2.3. A table, since base strings are long and public. */
-static const bool unreserved[256] = {
-    ['-'] = true, ['.'] = true, ['_'] = true, ['~'] = true,
-    ['0'] = true, ['1'] = true, ['2'] = true, ['3'] = true, ['4'] = true, ['5'] = true, ['6'] = true, ['7'] = true,
-    ['8'] = true, ['9'] = true,
-    ['A'] = true, ['B'] = true, ['C'] = true, ['D'] = true, ['E'] = true, ['F'] = true, ['G'] = true, ['H'] = true,
-    ['I'] = true, ['J'] = true, ['K'] = true, ['L'] = true, ['M'] = true, ['N'] = true, ['O'] = true, ['P'] = true,
-    ['Q'] = true, ['R'] = true, ['S'] = true, ['T'] = true, ['U'] = true, ['V'] = true, ['W'] = true, ['X'] = true,
-    ['Y'] = true, ['Z'] = true,
-    ['a'] = true, ['b'] = true, ['c'] = true, ['d'] = true, ['e'] = true, ['f'] = true, ['g'] = true, ['h'] = true,
-    ['i'] = true, ['j'] = true, ['k'] = true, ['l'] = true, ['m'] = true, ['n'] = true, ['o'] = true, ['p'] = true,
-    ['q'] = true, ['r'] = true, ['s'] = true, ['t'] = true, ['u'] = true, ['v'] = true, ['w'] = true, ['x'] = true,
-    ['y'] = true, ['z'] = true,
+const bool ibk_unreserved[256] = {
+    ['-'] = true, ['.'] = true, ['_'] = true, ['~'] = true, ['0'] = true, ['1'] = true, ['2'] = true, ['3'] = true, ['4'] = true,
+    ['5'] = true, ['6'] = true, ['7'] = true, ['8'] = true, ['9'] = true, ['A'] = true, ['B'] = true, ['C'] = true, ['D'] = true,
+    ['E'] = true, ['F'] = true, ['G'] = true, ['H'] = true, ['I'] = true, ['J'] = true, ['K'] = true, ['L'] = true, ['M'] = true,
+    ['N'] = true, ['O'] = true, ['P'] = true, ['Q'] = true, ['R'] = true, ['S'] = true, ['T'] = true, ['U'] = true, ['V'] = true,
+    ['W'] = true, ['X'] = true, ['Y'] = true, ['Z'] = true, ['a'] = true, ['b'] = true, ['c'] = true, ['d'] = true, ['e'] = true,
+    ['f'] = true, ['g'] = true, ['h'] = true, ['i'] = true, ['j'] = true, ['k'] = true, ['l'] = true, ['m'] = true, ['n'] = true,
+    ['o'] = true, ['p'] = true, ['q'] = true, ['r'] = true, ['s'] = true, ['t'] = true, ['u'] = true, ['v'] = true, ['w'] = true,
+    ['x'] = true, ['y'] = true, ['z'] = true,
 };
 
 /* SIZE_MAX, which is over every limit, where the sum does not fit. */
@@ -175,7 +174,7 @@ static size_t percent_size(ibk_span bytes)
     size_t reserved = 0;
     size_t size;
     for (size_t i = 0; i < bytes.len; i++) {
-        reserved += !unreserved[bytes.data[i]];
+        reserved += !ibk_unreserved[bytes.data[i]];
     }
     return ibk_mul_size(reserved, 2, &size) && ibk_add_size(size, bytes.len, &size) ? size : SIZE_MAX;
 }
@@ -191,7 +190,7 @@ void ibk_percent_put(struct ibk_buf *buf, ibk_span bytes)
     uint8_t *text = ibk_buf_put_room(buf, size);
     for (size_t i = 0; text != NULL && i < bytes.len; i++) {
         uint8_t byte = bytes.data[i];
-        if (unreserved[byte]) {
+        if (ibk_unreserved[byte]) {
             *text++ = byte;
         } else {
             *text++ = '%';
@@ -209,8 +208,8 @@ ibk_code ibk_percent_decode(ibk_span text, bool plus_is_space, const char *what,
             int high = i + 2 < text.len ? hex_value(text.data[i + 1]) : -1;
             int low = i + 2 < text.len ? hex_value(text.data[i + 2]) : -1;
             if (high < 0 || low < 0) {
-                return ibk_fail(err, IBK_E_ENCODING, __func__,
-                                "%s has a '%%' at character %zu without two hex digits after it", what, i + 1);
+                return ibk_fail(err, IBK_E_ENCODING, __func__, "%s has a '%%' at character %zu without two hex digits after it",
+                                what, i + 1);
             }
             byte = (uint8_t)((unsigned int)high << 4 | (unsigned int)low);
             i += 2;

@@ -9,8 +9,8 @@
 #include <openssl/crypto.h>
 #include <openssl/decoder.h>
 #include <openssl/err.h>
-#include <openssl/rsa.h>
 #include <openssl/pkcs12.h>
+#include <openssl/rsa.h>
 #include <openssl/x509.h>
 #include <stdatomic.h>
 
@@ -137,8 +137,8 @@ static ibk_code refuse_undecoded(const struct ibk_pem *pem, const struct ibk_sec
         return ibk_fail(err, IBK_E_PASSPHRASE, "ibk_rsa_key_load", "%s: it is encrypted and no pass phrase was given", what);
     }
     if (encrypted) {
-        return ibk_fail(err, IBK_E_PASSPHRASE, "ibk_rsa_key_load", "%s: it is encrypted and the pass phrase does not open it (or it was cut off)",
-                        what);
+        return ibk_fail(err, IBK_E_PASSPHRASE, "ibk_rsa_key_load",
+                        "%s: it is encrypted and the pass phrase does not open it (or it was cut off)", what);
     }
     if (foreign != NULL) {
         return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: this is %s, expected a private RSA key", what, foreign);
@@ -229,8 +229,7 @@ ibk_code ibk_rsa_key_generate(unsigned int bits, const struct ibk_progress *prog
                         IBK_RSA_MAX_BITS);
     }
     EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
-    bool good = context != NULL && EVP_PKEY_keygen_init(context) > 0 &&
-                EVP_PKEY_CTX_set_rsa_keygen_bits(context, (int)bits) > 0;
+    bool good = context != NULL && EVP_PKEY_keygen_init(context) > 0 && EVP_PKEY_CTX_set_rsa_keygen_bits(context, (int)bits) > 0;
     if (good) {
         EVP_PKEY_CTX_set_app_data(context, &watch);
         EVP_PKEY_CTX_set_cb(context, keygen_step);

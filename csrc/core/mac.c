@@ -1,15 +1,17 @@
-/* mac.c - HMAC: the key is set up once, in a template that computations duplicate. */
+/* mac.c - HMAC: the key is set up once, in a template that computations duplicate; the last duplicate serves again. */
 #include "ibk/mac.h"
 
 #include "ossl.h"
 
 #include <openssl/core_names.h>
+#include <openssl/err.h>
 #include <openssl/params.h>
 #include <stdatomic.h>
 
 struct ibk_mac_key {
-    EVP_MAC_CTX *keyed;            /* only read after it was made */
-    _Atomic(EVP_MAC_CTX *) spare;  /* one duplicate that was used before, or NULL: starting it anew is cheaper than another */
+    EVP_MAC_CTX *keyed;           /* only read after it was made */
+    _Atomic(EVP_MAC_CTX *) spare; /* one duplicate that was used before, or NULL: starting it anew is cheaper than another */
+    bool restarts;                /* otherwise spare stays NULL, see struct ibk_ossl */
     size_t size;
 };
 
@@ -45,7 +47,8 @@ ibk_code ibk_mac_key_new(enum ibk_mac mac, const struct ibk_secret *key, struct 
         OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, mac == IBK_HMAC_SHA1 ? sha1 : sha256, 0),
         OSSL_PARAM_construct_end(),
     };
-    *made = (struct ibk_mac_key){.keyed = EVP_MAC_CTX_new(ossl->hmac), .size = ibk_mac_size(mac)};
+    *made = (struct ibk_mac_key){.restarts = ossl->hmac_restarts, .size = ibk_mac_size(mac)};
+    made->keyed = EVP_MAC_CTX_new(ossl->hmac);
     atomic_init(&made->spare, NULL);
     if (made->keyed == NULL || EVP_MAC_init(made->keyed, bytes.data, bytes.len, digest) != 1) {
         ibk_mac_key_free(made);
@@ -69,10 +72,16 @@ static EVP_MAC_CTX *take_context(struct ibk_mac_key *key)
 {
     EVP_MAC_CTX *context = atomic_exchange(&key->spare, NULL);
     if (context != NULL && EVP_MAC_init(context, NULL, 0, NULL) != 1) {
+        ERR_clear_error();
         EVP_MAC_CTX_free(context);
         context = NULL;
     }
     return context != NULL ? context : EVP_MAC_CTX_dup(key->keyed);
+}
+
+static void give_back(struct ibk_mac_key *key, EVP_MAC_CTX *context)
+{
+    EVP_MAC_CTX_free(key->restarts ? atomic_exchange(&key->spare, context) : context);
 }
 
 ibk_code ibk_mac_compute(struct ibk_mac_key *key, ibk_span message, uint8_t out[IBK_MAC_MAX_SIZE], struct ibk_error *err)
@@ -81,7 +90,7 @@ ibk_code ibk_mac_compute(struct ibk_mac_key *key, ibk_span message, uint8_t out[
     EVP_MAC_CTX *context = take_context(key);
     bool good = context != NULL && EVP_MAC_update(context, message.data, message.len) == 1 &&
                 EVP_MAC_final(context, out, &len, IBK_MAC_MAX_SIZE) == 1 && len == key->size;
-    EVP_MAC_CTX_free(atomic_exchange(&key->spare, context));
+    give_back(key, context);
     return good ? IBK_OK : ibk_fail_ossl(err, IBK_E_CRYPTO, __func__, "HMAC failed");
 }
 

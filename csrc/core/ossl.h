@@ -12,6 +12,7 @@
 
 struct ibk_ossl {
     EVP_MAC *hmac;
+    bool hmac_restarts; /* EVP_MAC_init without a key starts a new message under the old one */
     EVP_MD *sha256;
 };
 

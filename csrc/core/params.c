@@ -68,14 +68,17 @@ ibk_code ibk_params_add_text(struct ibk_params *params, const char *name, ibk_sp
 
 ibk_code ibk_params_add_all(struct ibk_params *params, const struct ibk_params *more, struct ibk_error *err)
 {
+    size_t start = params->text.len;
     size_t count = ibk_params_count(more);
-    for (size_t i = 0; i < count; i++) {
-        ibk_code code = ibk_params_add(params, ibk_params_peek_name(more, i), ibk_params_peek_value(more, i), err);
-        if (code != IBK_OK) {
-            return code;
-        }
+    ibk_buf_put(&params->text, ibk_buf_peek(&more->text));
+    ibk_code code = ibk_buf_check(&params->text, "text of the parameters", err);
+    for (size_t i = 0; code == IBK_OK && i < count; i++) {
+        struct ibk_param_ref ref = ref_at(more, i);
+        ref.name_start += start;
+        ref.value_start += start;
+        code = put_ref(params, ref, err);
     }
-    return IBK_OK;
+    return code;
 }
 
 /* One "name=value" of a query, decoded straight into the text. */

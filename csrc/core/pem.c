@@ -219,8 +219,7 @@ static bool find_block(ibk_span text, const char *wanted, struct block *out)
     return any;
 }
 
-static ibk_code read_block(const struct block *block, const char *what, ibk_code bad, struct ibk_pem *out,
-                           struct ibk_error *err)
+static ibk_code read_block(const struct block *block, const char *what, ibk_code bad, struct ibk_pem *out, struct ibk_error *err)
 {
     struct legacy_headers legacy = find_legacy_headers(block->body);
     struct ibk_buf digits;

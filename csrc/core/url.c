@@ -46,8 +46,7 @@ static ibk_code check_characters(ibk_span text, struct ibk_error *err)
             return ibk_fail(err, IBK_E_URL, "ibk_url_split", "URL: character %zu ('%c') must be percent-encoded", i + 1, byte);
         }
         if (byte == '%' && !(i + 2 < text.len && is_hex(text.data[i + 1]) && is_hex(text.data[i + 2]))) {
-            return ibk_fail(err, IBK_E_URL, "ibk_url_split", "URL: '%%' at character %zu without two hex digits after it",
-                            i + 1);
+            return ibk_fail(err, IBK_E_URL, "ibk_url_split", "URL: '%%' at character %zu without two hex digits after it", i + 1);
         }
         if (byte == '#') {
             return ibk_fail(err, IBK_E_URL, "ibk_url_split", "URL: a fragment ('#') is never sent; leave it out");
@@ -98,8 +97,8 @@ static ibk_code check_host(ibk_span host, struct ibk_error *err)
         return ibk_fail(err, IBK_E_URL, "ibk_url_split", "URL: the host is missing");
     }
     for (size_t i = 0; i < inner.len; i++) {
-        bool good = bracketed ? is_hex(inner.data[i]) || inner.data[i] == ':' || inner.data[i] == '.'
-                              : is_host_character(inner.data[i]);
+        bool good =
+            bracketed ? is_hex(inner.data[i]) || inner.data[i] == ':' || inner.data[i] == '.' : is_host_character(inner.data[i]);
         if (!good) {
             return ibk_fail(err, IBK_E_URL, "ibk_url_split", "URL: character %zu of the host cannot stand in a host name", i + 1);
         }
@@ -152,8 +151,8 @@ ibk_code ibk_url_split(ibk_span text, struct ibk_url *out, struct ibk_error *err
     }
     size_t colon = find_any(text, 0, ":/?");
     url.scheme = slice(text, 0, colon);
-    bool web = ibk_span_equal_nocase(url.scheme, ibk_span_text("https")) ||
-               ibk_span_equal_nocase(url.scheme, ibk_span_text("http"));
+    bool web =
+        ibk_span_equal_nocase(url.scheme, ibk_span_text("https")) || ibk_span_equal_nocase(url.scheme, ibk_span_text("http"));
     if (!web || text.len - colon < 3 || memcmp(text.data + colon, "://", 3) != 0) {
         return ibk_fail(err, IBK_E_URL, __func__, "URL: expected https://host/path");
     }
@@ -176,9 +175,10 @@ ibk_code ibk_url_split(ibk_span text, struct ibk_url *out, struct ibk_error *err
 
 static void put_lower(struct ibk_buf *buf, ibk_span text)
 {
-    for (size_t i = 0; i < text.len; i++) {
+    uint8_t *room = ibk_buf_put_room(buf, text.len);
+    for (size_t i = 0; room != NULL && i < text.len; i++) {
         uint8_t byte = text.data[i];
-        ibk_buf_put_byte(buf, byte >= 'A' && byte <= 'Z' ? (uint8_t)(byte + ('a' - 'A')) : byte);
+        room[i] = byte >= 'A' && byte <= 'Z' ? (uint8_t)(byte + ('a' - 'A')) : byte;
     }
 }
 

@@ -18,6 +18,9 @@ ibk_code ibk_hex_decode(ibk_span text, const char *what, struct ibk_buf *out, st
 void ibk_base64_put(struct ibk_buf *buf, ibk_span bytes);
 ibk_code ibk_base64_decode(ibk_span text, const char *what, struct ibk_buf *out, struct ibk_error *err) IBK_MUST_USE;
 
+/* By byte: whether percent-encoding leaves it alone (A-Z a-z 0-9 - . _ ~). */
+extern const bool ibk_unreserved[256];
+
 /* RFC 3986 section 2.1 and RFC 5849 section 3.6: all but A-Z a-z 0-9 - . _ ~ becomes %XX, upper case. */
 void ibk_percent_put(struct ibk_buf *buf, ibk_span bytes);
 /* Takes every character but a '%' without two hex digits. plus_is_space: as in a query string or a form ("application/x-www-form-urlencoded"). */

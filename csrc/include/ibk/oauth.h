@@ -26,11 +26,11 @@ enum ibk_query_signing {
 bool ibk_query_signing_parse(ibk_span word, enum ibk_query_signing *out);
 
 struct ibk_base_string_input {
-    ibk_span method;                  /* as sent, for instance GET */
-    ibk_span url;                     /* as sent, with its query */
-    const struct ibk_params *params;  /* oauth_* and form parameters, without oauth_signature and realm */
+    ibk_span method;                 /* as sent, for instance GET */
+    ibk_span url;                    /* as sent, with its query */
+    const struct ibk_params *params; /* oauth_* and form parameters, without oauth_signature and realm */
     enum ibk_query_signing query_signing;
-    ibk_span prepend;                 /* text put in front of all, or empty */
+    ibk_span prepend; /* text put in front of all, or empty */
 };
 
 /*
@@ -58,8 +58,8 @@ struct ibk_signature_input {
     const struct ibk_params *form;  /* go into the base string only; NULL for none */
     enum ibk_query_signing query_signing;
     ibk_span realm;
-    const struct ibk_secret *prepend;    /* decrypted access token secret (bytes), or NULL */
-    const struct ibk_rsa_key *rsa_key;   /* one of these two */
+    const struct ibk_secret *prepend;  /* decrypted access token secret (bytes), or NULL */
+    const struct ibk_rsa_key *rsa_key; /* one of these two */
     struct ibk_mac_key *mac_key;
 };
 

@@ -6,8 +6,8 @@
 
 #include "ibk/buf.h"
 
-#define IBK_PARAMS_MAX 4096u            /* parameters in one request */
-#define IBK_PARAMS_MAX_TEXT (1u << 20)  /* bytes of all names and values together */
+#define IBK_PARAMS_MAX 4096u           /* parameters in one request */
+#define IBK_PARAMS_MAX_TEXT (1u << 20) /* bytes of all names and values together */
 
 struct ibk_param_ref {
     size_t name_start, name_len, value_start, value_len; /* into text */
