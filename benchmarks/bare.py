@@ -1,0 +1,74 @@
+"""Compiles bare.c and calls it in this process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+CHALLENGE, SECRET, SIGNATURE, TOKEN, PROOF, HEADER_MAC = range(6)
+
+SOURCE = Path(__file__).with_name("bare.c")
+
+
+def _flags() -> list[str]:
+    """How libcrypto is compiled against and linked, found as setup.py finds it."""
+    prefix = os.environ.get("OPENSSL_DIR")
+    path = [f"{prefix}/{lib}/pkgconfig" for lib in ("lib", "lib64")] if prefix else []
+    path += filter(None, [os.environ.get("PKG_CONFIG_PATH")])
+    command = [*shlex.split(os.environ.get("PKG_CONFIG") or "pkg-config"), "--cflags", "--libs"]
+    environment = {**os.environ, "PKG_CONFIG_PATH": os.pathsep.join(path)}
+    answer = subprocess.run([*command, "libcrypto"], check=True, env=environment, stdout=subprocess.PIPE, text=True)
+    return shlex.split(answer.stdout)
+
+
+class Bare:
+    """The functions of bare.c. Those that fail raise RuntimeError."""
+
+    def __init__(self, folder: Path) -> None:
+        library = folder / "bare.so"
+        compiler = shlex.split(os.environ.get("CC") or "cc")
+        options = ["-std=c11", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC"]
+        command = [*compiler, *options, str(SOURCE), "-o", str(library), *_flags()]
+        subprocess.run(command, check=True)
+        self._library = ctypes.CDLL(str(library))
+        self._library.bare_version.restype = ctypes.c_char_p
+        self._library.bare_result.restype = ctypes.c_size_t
+
+    @property
+    def version(self) -> str:
+        return self._library.bare_version().decode()
+
+    def set_group(self, prime: bytes, generator: int, exponent: bytes, response: bytes) -> None:
+        self._call(
+            "bare_set_group",
+            *(prime, len(prime), ctypes.c_ulong(generator)),
+            *(exponent, len(exponent), response, len(response)),
+        )
+
+    def set_keys(self, signing_pem: str, encryption_pem: str) -> None:
+        self._call("bare_set_keys", signing_pem.encode(), encryption_pem.encode())
+
+    def set_texts(self, ciphertext: bytes, base_string: bytes, consumer_key: bytes) -> None:
+        texts = (ciphertext, base_string, consumer_key)
+        self._call("bare_set_texts", *(part for t in texts for part in (t, ctypes.c_size_t(len(t)))))
+
+    def set_hmac(self, live_session_token: bytes) -> None:
+        self._call("bare_set_hmac", live_session_token, ctypes.c_size_t(len(live_session_token)))
+
+    def token(self) -> None:
+        self._call("bare_token")
+
+    def header_mac(self, message: bytes, count: int = 1) -> None:
+        self._call("bare_header_mac", message, ctypes.c_size_t(len(message)), ctypes.c_long(count))
+
+    def result(self, which: int) -> bytes:
+        out = ctypes.create_string_buffer(1024)
+        size = self._library.bare_result(which, out)
+        return out.raw[:size]
+
+    def _call(self, name: str, *arguments: object) -> None:
+        if getattr(self._library, name)(*arguments) != 1:
+            raise RuntimeError(f"{name} failed")

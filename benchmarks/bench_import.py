@@ -1,0 +1,21 @@
+"""What it takes to import the packages, in a fresh interpreter each time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from .table import Results
+
+MODULES = {"ours": "ibkr_oauth", "ibind": "ibind"}
+TIMED = "import time; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
+
+
+@pytest.mark.contest("ours", "ibind")
+def test_import(contestant: str, results: Results, smoke: bool) -> None:
+    command = [sys.executable, "-c", TIMED.format(MODULES[contestant])]
+    seconds = float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    if not smoke:
+        results.add("import", contestant, seconds)

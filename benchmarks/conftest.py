@@ -1,0 +1,119 @@
+"""How the benchmarks are run: contestants take turns, pytest-benchmark measures each turn, the table shows ratios."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from ibkr_oauth import _core
+
+from .bare import Bare
+from .known import Known
+from .table import Results
+
+TURNS = 9
+RESULTS = pytest.StashKey[Results]()
+
+#: (contest, contestant, function, operations in one call of it)
+Measure = Callable[..., None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--smoke", action="store_true", help="benchmarks: each once, no figures and no bounds")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "contest(*contestants): run in turns, once for each `contestant`")
+    config.stash[RESULTS] = Results()
+    if config.get_verbosity() <= 0:
+        config.option.benchmark_quiet = True  # its table has a line for every turn
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A B A B ..., so that what else happens on the machine happens to all of them."""
+    marker = metafunc.definition.get_closest_marker("contest")
+    if marker is not None:
+        turns = 1 if metafunc.config.getoption("smoke") else TURNS
+        cases = [pytest.param(who, id=f"{who}-{turn}") for turn in range(1, turns + 1) for who in marker.args]
+        metafunc.parametrize("contestant", cases)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Samples of a millisecond or more, for about 0.15 s a turn, in time of the processor: nobody waits for anything here."""
+    options = {"timer": time.process_time, "min_time": 0.001, "max_time": 0.15, "min_rounds": 3}
+    for item in items:
+        item.add_marker(pytest.mark.benchmark(warmup=False, **options))
+
+
+@pytest.fixture(scope="session")
+def smoke(pytestconfig: pytest.Config) -> bool:
+    return bool(pytestconfig.getoption("smoke"))
+
+
+@pytest.fixture(scope="session")
+def results(pytestconfig: pytest.Config) -> Results:
+    return pytestconfig.stash[RESULTS]
+
+
+@pytest.fixture
+def measure(benchmark: BenchmarkFixture, results: Results, smoke: bool) -> Measure:
+    """Runs one turn."""
+
+    def run(contest: str, contestant: str, function: Callable[[], object], operations: int = 1) -> None:
+        if smoke:
+            benchmark.pedantic(function)
+            return
+        benchmark(function)
+        assert benchmark.stats is not None
+        results.add(contest, contestant, benchmark.stats.stats.median / operations)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Known:
+    return Known(tmp_path_factory.mktemp("keys"))
+
+
+@pytest.fixture(scope="session")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Bare:
+    """OpenSSL without us, and the very one that the extension module uses."""
+    made = Bare(tmp_path_factory.mktemp("bare"))
+    assert made.version == _core.versions()["openssl"]
+    return made
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if exitstatus == pytest.ExitCode.OK and session.config.stash[RESULTS].missed():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    results = config.stash[RESULTS]
+    lines = results.lines()
+    if len(lines) == 1:
+        return
+    terminalreporter.section("ratios", sep="-")
+    for line in lines:
+        terminalreporter.write_line(line, red="MISSED" in line)
+    terminalreporter.write_line("")
+    terminalreporter.write_line(_circumstances())
+    for comparison in results.missed():
+        terminalreporter.write_line(
+            f"bound missed: {comparison.title} against {comparison.peer}, {results.bound(comparison)}", red=True
+        )
+
+
+def _circumstances() -> str:
+    load = ", ".join(f"{figure:.2f}" for figure in os.getloadavg())
+    others = ", ".join(f"{name} {version(name)}" for name in ("ibind", "pycryptodome"))
+    return (
+        f"processor time, medians of {TURNS} turns, spread from least to greatest; Python {platform.python_version()}, "
+        f"{_core.versions()['openssl']}, {others}; {os.cpu_count()} CPUs, load {load}"
+    )

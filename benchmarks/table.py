@@ -1,0 +1,138 @@
+"""What is compared with what, the bounds, and the table at the end."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from statistics import median
+
+OURS = "ours"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Ours against one peer, in a contest whose contestants take turns.
+
+    `at_least`: how many times faster ours must be. `at_most`: how many times the peer's cost ours may be; the ratio is then
+    the cost. `aim` is told and not enforced. `limit`: a contestant that does nothing but the work itself; where even that one
+    is not `at_least` times as fast as the peer on this processor, ours must come within `at_most` of it.
+    """
+
+    title: str
+    contest: str
+    peer: str
+    at_least: float | None = None
+    at_most: float | None = None
+    aim: float | None = None
+    is_cost: bool = False
+    limit: str | None = None
+
+    def ratio(self, ours: float, theirs: float) -> float:
+        return ours / theirs if self.is_cost else theirs / ours
+
+    def least(self, limit_ratio: float | None) -> float | None:
+        """How many times faster ours must be here, where the limit is `limit_ratio` times faster than the peer."""
+        if self.at_least is None or limit_ratio is None:
+            return self.at_least
+        return min(self.at_least, limit_ratio / MOST_OF_BARE)
+
+
+#: The cost of one live session token may be so many times that of the bare OpenSSL operations.
+MOST_OF_BARE = 1.15
+
+# "As it is" ibind parses both key files for every token; its functions called with keys at hand are told beside it. Two RSA and
+# two Diffie-Hellman operations are nearly all of our time, so a processor on which OpenSSL is slow at them (without AVX-512)
+# bounds the ratio from above.
+COMPARISONS = (
+    Comparison("HMAC-signed header", "header", "ibind", at_least=12, aim=25),
+    Comparison("live session token", "token", "ibind as it is", at_least=25, aim=45, limit="bare OpenSSL"),
+    Comparison("live session token", "token", "ibind, keys loaded"),
+    Comparison("live session token, cost", "token", "bare OpenSSL", at_most=MOST_OF_BARE, is_cost=True),
+    Comparison("the same, first of a consumer", "first token", "bare OpenSSL", is_cost=True),
+    Comparison("HMAC-signed header, cost", "header", "bare HMAC", is_cost=True),
+    Comparison("load a private key", "key", "ibind"),
+    Comparison("percent-encode", "percent-encode", "urllib.parse"),
+    Comparison("base string", "base string", "ibind"),
+    Comparison("nonce", "nonce", "ibind"),
+    Comparison("import", "import", "ibind"),
+)
+
+
+class Results:
+    """Seconds for one call, by contest and contestant, one figure a turn."""
+
+    def __init__(self) -> None:
+        self._turns: dict[tuple[str, str], list[float]] = defaultdict(list)
+
+    def add(self, contest: str, contestant: str, seconds: float) -> None:
+        self._turns[contest, contestant].append(seconds)
+
+    def ratios(self, comparison: Comparison) -> list[float]:
+        """One for each turn that both have had: neighbours in time, so that both met the same machine."""
+        pairs = zip(
+            self._turns[comparison.contest, OURS],
+            self._turns[comparison.contest, comparison.peer],
+            strict=False,
+        )
+        return [comparison.ratio(ours, theirs) for ours, theirs in pairs]
+
+    def limit_ratio(self, comparison: Comparison) -> float | None:
+        """How many times faster than the peer the limit is here."""
+        if comparison.limit is None:
+            return None
+        limit, theirs = (median(self._turns[comparison.contest, who]) for who in (comparison.limit, comparison.peer))
+        return theirs / limit
+
+    def is_met(self, comparison: Comparison) -> bool:
+        ratio = median(self.ratios(comparison))
+        least = comparison.least(self.limit_ratio(comparison))
+        return (least is None or ratio >= least) and (comparison.at_most is None or ratio <= comparison.at_most)
+
+    def bound(self, comparison: Comparison) -> str:
+        if comparison.at_most is not None:
+            return f"<= {comparison.at_most:g}"
+        if comparison.at_least is None:
+            return ""
+        words = f">= {comparison.at_least:g}" + (f" (aim {comparison.aim:g})" if comparison.aim else "")
+        limit = self.limit_ratio(comparison)
+        least = comparison.least(limit)
+        if limit is not None and least is not None and least < comparison.at_least:
+            words += f"; {comparison.limit} reaches {limit:.1f} here, so >= {least:.1f}"
+        return words
+
+    def missed(self) -> list[Comparison]:
+        return [comparison for comparison in COMPARISONS if self.ratios(comparison) and not self.is_met(comparison)]
+
+    def lines(self) -> list[str]:
+        rows = [("", OURS, "", "theirs", "ratio", "spread", "bound", "")]
+        rows += [self._row(comparison) for comparison in COMPARISONS if self.ratios(comparison)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        return [
+            "  ".join(
+                cell.rjust(width) if column in (1, 3, 4, 5) else cell.ljust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+
+    def _row(self, comparison: Comparison) -> tuple[str, ...]:
+        ratios = self.ratios(comparison)
+        middle = median(ratios)
+        bound = self.bound(comparison)
+        return (
+            comparison.title,
+            _time(median(self._turns[comparison.contest, OURS])),
+            comparison.peer,
+            _time(median(self._turns[comparison.contest, comparison.peer])),
+            f"{middle:.2f}x" if comparison.is_cost else f"{middle:.1f}x",
+            f"{min(ratios):.2f}-{max(ratios):.2f}" if comparison.is_cost else f"{min(ratios):.1f}-{max(ratios):.1f}",
+            bound,
+            ("met" if self.is_met(comparison) else "MISSED") if bound else "",
+        )
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.2f} {unit}"
+    return f"{seconds * 1e9:.0f} ns"
