@@ -260,24 +260,15 @@ ibk_code ibk_dh_params_load(ibk_span file, struct ibk_dh_params **out, struct ib
     return code;
 }
 
-struct prime_watch {
-    const struct ibk_progress *progress;
-    bool stopped;
-};
-
 static int prime_step(int event, int count, BN_GENCB *callback)
 {
-    struct prime_watch *watch = BN_GENCB_get_arg(callback);
     (void)event;
     (void)count;
-    if (!watch->stopped && watch->progress != NULL && watch->progress->step(watch->progress->context) != 0) {
-        watch->stopped = true;
-    }
-    return !watch->stopped;
+    return ibk_watch_goes_on(BN_GENCB_get_arg(callback));
 }
 
 /* A safe prime p with p = 23 (mod 24): then 2 generates the subgroup of order (p - 1) / 2. */
-static ibk_code search_prime(unsigned int bits, struct prime_watch *watch, BIGNUM *prime, struct ibk_error *err)
+static ibk_code search_prime(unsigned int bits, struct ibk_watch *watch, BIGNUM *prime, struct ibk_error *err)
 {
     BIGNUM *step = BN_new();
     BIGNUM *remainder = BN_new();
@@ -303,7 +294,7 @@ static ibk_code search_prime(unsigned int bits, struct prime_watch *watch, BIGNU
 ibk_code ibk_dh_params_generate(unsigned int bits, const struct ibk_progress *progress, struct ibk_dh_params **out,
                                 struct ibk_error *err)
 {
-    struct prime_watch watch = {.progress = progress, .stopped = false};
+    struct ibk_watch watch = {.progress = progress, .stopped = false};
     uint8_t bytes[MAX_PRIME_SIZE];
 
     *out = NULL;

@@ -203,24 +203,15 @@ done:
     return code;
 }
 
-struct keygen_watch {
-    const struct ibk_progress *progress;
-    bool stopped;
-};
-
 static int keygen_step(EVP_PKEY_CTX *context)
 {
-    struct keygen_watch *watch = EVP_PKEY_CTX_get_app_data(context);
-    if (!watch->stopped && watch->progress != NULL && watch->progress->step(watch->progress->context) != 0) {
-        watch->stopped = true;
-    }
-    return !watch->stopped;
+    return ibk_watch_goes_on(EVP_PKEY_CTX_get_app_data(context));
 }
 
 ibk_code ibk_rsa_key_generate(unsigned int bits, const struct ibk_progress *progress, struct ibk_rsa_key **out,
                               struct ibk_error *err)
 {
-    struct keygen_watch watch = {.progress = progress, .stopped = false};
+    struct ibk_watch watch = {.progress = progress, .stopped = false};
     EVP_PKEY *pkey = NULL;
 
     *out = NULL;

@@ -61,3 +61,11 @@ ibk_code ibk_fingerprint(ibk_span bytes, uint8_t out[IBK_FINGERPRINT_SIZE], stru
     bool good = EVP_Digest(bytes.data, bytes.len, out, NULL, ossl->sha256, NULL) == 1;
     return good ? IBK_OK : ibk_fail_ossl(err, IBK_E_CRYPTO, __func__, "SHA-256 failed");
 }
+
+bool ibk_watch_goes_on(struct ibk_watch *watch)
+{
+    if (!watch->stopped && watch->progress != NULL) {
+        watch->stopped = watch->progress->step(watch->progress->context) != 0;
+    }
+    return !watch->stopped;
+}
