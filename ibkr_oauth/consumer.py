@@ -318,8 +318,10 @@ class Consumer:
         raise TypeError("a Consumer cannot be pickled, since it holds private keys; make it again where it is needed")
 
 
-def _check_word(what: str, value: str) -> None:
+def _check_word(what: str, value: str | None) -> None:
     """Consumer keys and realms are plain words; anything else came along while copying."""
+    if value is None:
+        raise MissingSetting(f"{what}: missing")
     if not isinstance(value, str):
         raise TypeError(f"{what} must be a str, not {type(value).__name__}")
     if not value:
@@ -344,7 +346,7 @@ def _wipe(data: bytearray) -> None:
 def _read(source: KeySource | None, what: str, kind: type[IBKROAuthError]) -> bytearray:
     """The bytes of a key, in memory that can be wiped. Files are read without a buffer in between."""
     if source is None:
-        raise MissingSetting(f"{what} is missing")
+        raise MissingSetting(f"{what}: missing")
     if isinstance(source, (bytes, bytearray)):
         return bytearray(source)
     if not isinstance(source, (str, os.PathLike)):

@@ -246,8 +246,12 @@ def test_consumer_keys(pem: dict[str, str], key: str, kind: type[Exception], tex
 def test_the_consumers_errors_say_which_file(pem: dict[str, str]) -> None:
     with pytest.raises(KeyFormatError, match="encryption key: this is a public key"):
         Consumer("ABCDEFGHI", pem["signing"], pem["encryption_public"], pem["dh_params"])
-    with pytest.raises(MissingSetting, match="signing key is missing"):
+    with pytest.raises(MissingSetting, match="signing key: missing"):
         Consumer("ABCDEFGHI", None, pem["encryption"], pem["dh_params"])  # type: ignore[arg-type]
+    with pytest.raises(MissingSetting, match="Diffie-Hellman parameters: missing"):
+        Consumer("ABCDEFGHI", pem["signing"], pem["encryption"], None)  # type: ignore[arg-type]
+    with pytest.raises(MissingSetting, match="consumer key: missing"):
+        Consumer(None, pem["signing"], pem["encryption"], pem["dh_params"])  # type: ignore[arg-type]
 
 
 def test_realm_follows_the_consumer_key(pem: dict[str, str]) -> None:

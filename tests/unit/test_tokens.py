@@ -42,7 +42,9 @@ def test_access_token_forgives_line_breaks_of_mail_and_terminals() -> None:
     assert SECRET[:8] not in repr(token)
 
 
-@pytest.mark.parametrize(("token", "secret"), [("", SECRET), ("  ", SECRET), ("a1b2", ""), ("a1b2", " \n")])
+@pytest.mark.parametrize(
+    ("token", "secret"), [("", SECRET), ("  ", SECRET), (None, SECRET), ("a1b2", ""), ("a1b2", " \n"), ("a1b2", None)]
+)
 def test_empty_parts_are_missing_settings(token: str, secret: str) -> None:
     with pytest.raises(MissingSetting):
         AccessToken(token, secret)
