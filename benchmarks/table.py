@@ -40,9 +40,9 @@ class Comparison:
 #: The cost of one live session token may be so many times that of the bare OpenSSL operations.
 MOST_OF_BARE = 1.15
 
-# "As it is" ibind parses both key files for every token; its functions called with keys at hand are told beside it. Two RSA and
-# two Diffie-Hellman operations are nearly all of our time, so a processor on which OpenSSL is slow at them (without AVX-512)
-# bounds the ratio from above.
+# "As it is" ibind parses both key files for every token, which is most of its time and depends on pycryptodome: releases before
+# 4 take twice as long. Its functions called with keys at hand are told beside it. Two RSA and two Diffie-Hellman operations of
+# OpenSSL are nearly all of our time, so bare OpenSSL bounds every ratio from above.
 COMPARISONS = (
     Comparison("HMAC-signed header", "header", "ibind", at_least=12, aim=25),
     Comparison("live session token", "token", "ibind as it is", at_least=25, aim=45, limit="bare OpenSSL"),

@@ -54,6 +54,9 @@ class RSAKey:
         """RSA-SHA256 of the UTF-8 bytes, base64."""
     def decrypt(self, ciphertext: str) -> Secret:
         """RSAES-PKCS1-v1_5 of base64 text. Success does not prove the key (OpenSSL >= 3.2 rejects implicitly)."""
+    @property
+    def rejects_implicitly(self) -> bool:
+        """Whether `decrypt` gives random bytes for a ciphertext of another key (OpenSSL >= 3.2) instead of an error."""
     def fits(self, ciphertext: str) -> bool:
         """Whether this key truly decrypts that base64 text: for diagnosis, see csrc/include/ibk/key.h."""
     def __copy__(self) -> RSAKey: ...

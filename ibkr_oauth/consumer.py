@@ -279,37 +279,44 @@ class Consumer:
         Raises KeyMismatchError, which says whether the secret was cut, the two keys are swapped, or it belongs to
         another key.
         """
-        secret = access_token.secret
-        self._prove(secret)
-        return self.encryption_key.decrypt(secret)
+        ciphertext = access_token.secret
+        try:
+            secret = self.encryption_key.decrypt(ciphertext)
+        except KeyMismatchError as error:
+            raise self._explain(ciphertext, error) from None
+        if self.encryption_key._handle.rejects_implicitly:
+            self._prove(ciphertext)
+        return secret
 
-    def _prove(self, secret: str) -> None:
-        """Tells a person at once that a key is wrong, once for each secret, before anything is sent.
+    def _prove(self, ciphertext: str) -> None:
+        """Tells a person at once that a key is wrong, once for each secret, where OpenSSL's decryption hides it.
 
-        OpenSSL's own decryption may hide it (implicit rejection), so that services cannot be used as an oracle by
-        whoever sends them ciphertexts. Here the ciphertext comes from IBKR and the answer goes to the key's owner.
+        It does so for the sake of services that whoever sends them ciphertexts could use as an oracle. Here the
+        ciphertext comes from IBKR and the answer goes to the key's owner.
         """
-        digest = _fingerprint(secret)
+        digest = _fingerprint(ciphertext)
         if digest in self._proven:
             return
-        if not self.encryption_key._handle.fits(secret):
-            if self.signing_key == self.encryption_key:
-                raise KeyMismatchError(
-                    "the access token secret does not decrypt: one key was given both as signing and as encryption key"
-                )
-            if self._fits_signing_key(secret):
-                raise KeyMismatchError(
-                    "signing key and encryption key are swapped: the access token secret decrypts with the signing key",
-                    advice="Exchange the two files.",
-                )
-            raise KeyMismatchError("the access token secret was not encrypted for this encryption key")
+        if not self.encryption_key._handle.fits(ciphertext):
+            raise self._explain(ciphertext, KeyMismatchError("access token secret does not decrypt with this key"))
         self._proven.add(digest)
 
-    def _fits_signing_key(self, secret: str) -> bool:
+    def _explain(self, ciphertext: str, error: KeyMismatchError) -> KeyMismatchError:
+        """A better error where a mistake with the two keys is the cause."""
         try:
-            return self.signing_key._handle.fits(secret)
-        except KeyMismatchError:  # another length: not for this key either
-            return False
+            fits_signing_key = self.signing_key._handle.fits(ciphertext)
+        except KeyMismatchError:  # a wrong length: `error` says so
+            return error
+        if fits_signing_key:
+            return KeyMismatchError(
+                "signing key and encryption key are swapped: the access token secret decrypts with the signing key",
+                advice="Exchange the two files.",
+            )
+        if self.signing_key == self.encryption_key:
+            return KeyMismatchError(
+                "access token secret does not decrypt: one key was given both as signing and as encryption key"
+            )
+        return error
 
     def __repr__(self) -> str:
         return f"<Consumer {self.key}, realm {self.realm}>"

@@ -241,6 +241,13 @@ static PyObject *key_fits(PyObject *self, PyObject *args, PyObject *kwargs)
     return code == IBK_OK ? PyBool_FromLong(fits) : ibk_raise(state, &err);
 }
 
+static PyObject *key_rejects_implicitly(PyObject *self, void *closure)
+{
+    (void)closure;
+    const struct ibk_rsa_key *key = ibk_object_native(self);
+    return key != NULL ? PyBool_FromLong(ibk_rsa_rejects_implicitly(key)) : NULL;
+}
+
 static PyMethodDef key_methods[] = {
     {"load", IBK_METHOD(key_load), METH_CLASS | METH_VARARGS | METH_KEYWORDS,
      "load($type, /, data, passphrase=None, what='private key')\n--\n\n"
@@ -264,6 +271,8 @@ static PyMethodDef key_methods[] = {
 static PyGetSetDef key_getset[] = {
     {"bits", key_bits, NULL, "Size of the modulus.", NULL},
     {"fingerprint", key_fingerprint, NULL, "SHA-256 of the public half (SubjectPublicKeyInfo, DER), 64 lower-case hex digits.",
+     NULL},
+    {"rejects_implicitly", key_rejects_implicitly, NULL, "Whether `decrypt` gives random bytes for a ciphertext of another key.",
      NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

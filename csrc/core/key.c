@@ -324,6 +324,15 @@ static ibk_code decode_ciphertext(const struct ibk_rsa_key *key, ibk_span text, 
     return code;
 }
 
+/* OSSL_ASYM_CIPHER_PARAM_IMPLICIT_REJECTION, absent from the headers of 3.0. */
+static const char implicit_rejection[] = "implicit-rejection";
+
+static bool can_reject_implicitly(EVP_PKEY_CTX *context)
+{
+    const OSSL_PARAM *settable = EVP_PKEY_CTX_settable_params(context);
+    return settable != NULL && OSSL_PARAM_locate_const(settable, implicit_rejection) != NULL;
+}
+
 /*
  * From 3.2 on OpenSSL answers a wrong key with random bytes instead of an error, where the provider has the parameter.
  * Say it explicitly, so that the behaviour does not depend on a configuration file.
@@ -331,13 +340,20 @@ static ibk_code decode_ciphertext(const struct ibk_rsa_key *key, ibk_span text, 
 static bool reject_implicitly(EVP_PKEY_CTX *context)
 {
     unsigned int on = 1;
-    static const char name[] = "implicit-rejection"; /* OSSL_ASYM_CIPHER_PARAM_IMPLICIT_REJECTION, absent from 3.0's headers */
-    const OSSL_PARAM *settable = EVP_PKEY_CTX_settable_params(context);
-    if (settable == NULL || OSSL_PARAM_locate_const(settable, name) == NULL) {
+    if (!can_reject_implicitly(context)) {
         return true;
     }
-    const OSSL_PARAM params[] = {OSSL_PARAM_construct_uint(name, &on), OSSL_PARAM_construct_end()};
+    const OSSL_PARAM params[] = {OSSL_PARAM_construct_uint(implicit_rejection, &on), OSSL_PARAM_construct_end()};
     return EVP_PKEY_CTX_set_params(context, params) > 0;
+}
+
+bool ibk_rsa_rejects_implicitly(const struct ibk_rsa_key *key)
+{
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(NULL, key->pkey, NULL);
+    bool implicit = context != NULL && EVP_PKEY_decrypt_init(context) > 0 && can_reject_implicitly(context);
+    EVP_PKEY_CTX_free(context);
+    ERR_clear_error();
+    return implicit;
 }
 
 /* plaintext has MAX_MODULUS_SIZE bytes; OpenSSL insists on room for the whole modulus. */

@@ -160,3 +160,13 @@ def test_sizes_out_of_range(bits):
 def test_size_beyond_c():
     with pytest.raises(OverflowError):
         RSAKey.generate(2**31)
+
+
+def test_implicit_rejection_is_what_decrypting_with_a_wrong_key_does(vectors, signing_key, encryption_key):
+    ciphertext = vectors["access_token_secrets"]["typical_32"]["encrypted_base64"]
+    assert signing_key.rejects_implicitly is encryption_key.rejects_implicitly
+    if signing_key.rejects_implicitly:
+        assert signing_key.decrypt(ciphertext) != encryption_key.decrypt(ciphertext)
+    else:
+        with pytest.raises(errors.KeyMismatchError):
+            signing_key.decrypt(ciphertext)

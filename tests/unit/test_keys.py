@@ -22,6 +22,7 @@ from ibkr_oauth import (
     KeyMismatchError,
     MissingSetting,
     PrivateKey,
+    Secret,
 )
 
 
@@ -221,7 +222,7 @@ def test_swapped_and_foreign_keys_are_told_apart(pem: dict[str, str], vectors: d
     other = PrivateKey.generate()
     for signing_key, encryption_key, expected in (
         (pem["encryption"], pem["signing"], "swapped"),
-        (pem["signing"], other, "not encrypted for this encryption key"),
+        (pem["signing"], other, "does not decrypt with this key"),
         (pem["signing"], pem["signing"], "one key was given both as signing and as encryption key"),
     ):
         consumer = Consumer("VECTORKEY", signing_key, encryption_key, dh_params)
@@ -289,3 +290,37 @@ def test_what_progress_raises_ends_the_search() -> None:
 
     with pytest.raises(RuntimeError, match="enough"):
         DHParameters.generate(progress=stop)
+
+
+class ImplicitlyRejecting:
+    """A key of an OpenSSL that hides a wrong key behind random bytes, whatever the one here does."""
+
+    rejects_implicitly = True
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+        self.proofs = 0
+
+    def decrypt(self, ciphertext: str) -> Secret:
+        return self._handle.decrypt(ciphertext) if self._handle.fits(ciphertext) else Secret(b"random bytes")
+
+    def fits(self, ciphertext: str) -> bool:
+        self.proofs += 1
+        return bool(self._handle.fits(ciphertext))
+
+
+def test_a_wrong_key_shows_where_openssl_hides_it(pem: dict[str, str], vectors: dict[str, Any]) -> None:
+    secrets = vectors["access_token_secrets"]
+    token = AccessToken("a1b2c3d4e5f60718293a", secrets["typical_32"]["encrypted_base64"])
+
+    def hiding(source: str) -> PrivateKey:
+        return PrivateKey(ImplicitlyRejecting(PrivateKey.load(source)._handle))  # type: ignore[arg-type]
+
+    swapped = Consumer("VECTORKEY", pem["encryption"], hiding(pem["signing"]), pem["dh_params"])
+    with pytest.raises(KeyMismatchError, match="swapped"):
+        swapped.decrypt_secret(token)
+    good = Consumer("VECTORKEY", pem["signing"], hiding(pem["encryption"]), pem["dh_params"])
+    for _ in range(3):
+        assert good.decrypt_secret(token).reveal().hex() == secrets["typical_32"]["plaintext_hex"]
+    handle: Any = good.encryption_key._handle
+    assert handle.proofs == 1

@@ -57,6 +57,9 @@ ibk_code ibk_rsa_sign(const struct ibk_rsa_key *key, ibk_span message, struct ib
 ibk_code ibk_rsa_decrypt(const struct ibk_rsa_key *key, ibk_span base64_ciphertext, struct ibk_secret **out,
                          struct ibk_error *err) IBK_MUST_USE;
 
+/* Whether ibk_rsa_decrypt gives random bytes for a ciphertext of another key, so that only ibk_rsa_fits could tell. */
+bool ibk_rsa_rejects_implicitly(const struct ibk_rsa_key *key);
+
 /*
  * Whether this key really decrypts the ciphertext to correct padding, whatever OpenSSL does about implicit rejection. To tell
  * a person that keys are swapped or a secret is foreign; not for a service that decrypts what strangers send, whom a
