@@ -1,10 +1,16 @@
 """What every test may use."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# A shell without job control starts what runs in the background with Ctrl-C ignored, and so would every program that the tests
+# start; several of them are about Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
