@@ -185,6 +185,9 @@ def verify_live_session_token(token: Secret, consumer_key: str, signature: str) 
 def find_ca() -> tuple[str, str]:
     """The CA file and directory that verification uses where none is given; one of them may be empty."""
 
+def may_be_sent(url: str, /) -> bool:
+    """Whether the transport speaks to this URL: https, or http to loopback."""
+
 def tls_keys_are_logged() -> bool:
     """Whether SSLKEYLOGFILE was set at import: libcurl then writes the keys of its connections there."""
 

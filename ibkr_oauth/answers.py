@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from datetime import UTC
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -112,8 +114,9 @@ def clock_skew(response: Response) -> float:
     from email.utils import parsedate_to_datetime  # noqa: PLC0415 - heavy to import, needed for refusals only
 
     try:
-        return time.time() - parsedate_to_datetime(response.headers["date"]).timestamp()
-    except (KeyError, ValueError):
+        date = parsedate_to_datetime(response.headers["date"])
+        return time.time() - (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+    except (KeyError, ValueError, OverflowError):
         return 0.0
 
 
@@ -130,6 +133,7 @@ def _one_line(text: str) -> str:
 
 def _retry_after(response: Response) -> float | None:
     try:
-        return float(response.headers["retry-after"])
+        seconds = float(response.headers["retry-after"])
     except (KeyError, ValueError):
         return None
+    return seconds if 0 <= seconds < math.inf else None

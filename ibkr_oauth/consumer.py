@@ -79,10 +79,11 @@ class PrivateKey:
         """
         if isinstance(source, PrivateKey):
             return source
-        phrase = passphrase.encode() if isinstance(passphrase, str) else passphrase
+        if isinstance(passphrase, str):
+            passphrase = _encode(passphrase, f"{what}: pass phrase", KeyFormatError)
         data = _read(source, what, KeyFormatError)
         try:
-            return cls(_core.RSAKey.load(data, phrase, what))
+            return cls(_core.RSAKey.load(data, passphrase, what))
         finally:
             _wipe(data)
 
@@ -140,6 +141,7 @@ class DHParameters:
 
     def __init__(self, prime: int, generator: int = 2) -> None:
         """From numbers. Raises DHParametersError unless the prime is odd, positive and of 2048 bits or more."""
+        _check_int("prime", prime)
         if prime <= 0:
             raise DHParametersError("Diffie-Hellman prime is not positive")
         self._set(_core.DHParameters.from_numbers(prime.to_bytes((prime.bit_length() + 7) // 8, "big"), generator))
@@ -202,6 +204,7 @@ class DHParameters:
         """Starts an exchange. `secret`: the exponent, for tests; otherwise 256 random bits."""
         if secret is None:
             return self._handle.exchange()
+        _check_int("secret", secret)
         if secret < 0:
             raise InvalidValue("Diffie-Hellman secret must lie between 1 and p - 1")
         exponent = bytearray(secret.to_bytes((secret.bit_length() + 7) // 8, "big"))
@@ -325,6 +328,11 @@ class Consumer:
         raise TypeError("a Consumer cannot be pickled, since it holds private keys; make it again where it is needed")
 
 
+def _check_int(what: str, value: int) -> None:
+    if not isinstance(value, int):
+        raise TypeError(f"{what} must be an int, not {type(value).__name__}")
+
+
 def _check_word(what: str, value: str | None) -> None:
     """Consumer keys and realms are plain words; anything else came along while copying."""
     if value is None:
@@ -346,6 +354,15 @@ def _fingerprint(text: str) -> str:
     return f"{len(text)}:{hash(text)}"
 
 
+def _encode(text: str, what: str, kind: type[IBKROAuthError]) -> bytearray:
+    """UTF-8. Python's own error for a lone surrogate holds the whole text, so it must not be the context of ours."""
+    try:
+        return bytearray(text.encode())
+    except UnicodeEncodeError as error:
+        position = error.start + 1
+    raise kind(f"{what}: character {position} of {len(text)} is no character (broken encoding)")
+
+
 def _wipe(data: bytearray) -> None:
     data[:] = bytes(len(data))
 
@@ -359,7 +376,7 @@ def _read(source: KeySource | None, what: str, kind: type[IBKROAuthError]) -> by
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"{what} must be a path, text or bytes, not {type(source).__name__}")
     if isinstance(source, str) and not _is_path(source):
-        return bytearray(source.encode())
+        return _encode(source, what, kind)
     if not os.fspath(source):
         raise MissingSetting(f"{what} is empty")
     return _read_file(os.fspath(source), what, kind)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, TypeVar, cast
+from typing import Any, Literal, Self, TypeAlias, TypeVar, cast, get_args
 from urllib.parse import parse_qsl, urlsplit
 
 from . import _core, answers
@@ -26,7 +26,7 @@ from .errors import (
     VerifierError,
 )
 from .signing import QuerySigning, SignedRequest, Signer
-from .tokens import AccessToken, LiveSessionToken, RequestToken
+from .tokens import AccessToken, LiveSessionToken, RequestToken, token_text
 from .transport import DEFAULT_CONNECT_TIMEOUT, DEFAULT_TIMEOUT, Response, Transport, milliseconds
 
 logger = logging.getLogger("ibkr_oauth.token")
@@ -69,7 +69,9 @@ class OAuthClient:
         if parameters_in not in ("header", "json"):
             raise InvalidValue("parameters_in must be 'header' or 'json'")
         milliseconds(timeout)  # a wrong one shows here and not in the first call
-        _core.query_pairs(base_url)  # likewise a URL that cannot be signed
+        _check_base_url(base_url)
+        if query_signing not in get_args(QuerySigning):
+            raise InvalidValue(f"query_signing must be one of {', '.join(get_args(QuerySigning))}")
         self.consumer = consumer
         self.base_url = base_url.rstrip("/")
         self.authorize_url = authorize_url or _authorize_url(self.base_url)
@@ -93,7 +95,7 @@ class OAuthClient:
         secret stops working. Raises VerifierError, RequestTokenError, KeyMismatchError (the secret is for another
         encryption key).
         """
-        token = request_token.token if isinstance(request_token, RequestToken) else request_token
+        token = token_text("request token", request_token)
         pairs = [("oauth_token", token), ("oauth_verifier", _verifier(verifier, token))]
         answer = self._post("/oauth/access_token", pairs)
         is_paper = _json_object(answer).get("is_paper")
@@ -111,6 +113,8 @@ class OAuthClient:
         Raises KeyMismatchError before anything is sent, AccessTokenUnknown, SignatureRejected, LiveSessionTokenError
         (the server's half is unusable), LiveSessionTokenMismatch.
         """
+        if not isinstance(access_token, AccessToken):
+            raise TypeError(f"access_token must be an AccessToken, not {type(access_token).__name__}")
         secret = self.consumer.decrypt_secret(access_token)
 
         def ask() -> tuple[DHExchange, Response]:
@@ -203,6 +207,15 @@ def _repeatable(attempt: Callable[[], Answer]) -> Answer:
         return attempt()
 
 
+def _check_base_url(base_url: str) -> None:
+    """Raises InvalidValue for an address that could not be signed, sent to, or continued with a path."""
+    _core.query_pairs(base_url)
+    if "?" in base_url:
+        raise InvalidValue("base_url has a query ('?')")
+    if not _core.may_be_sent(base_url):
+        raise InvalidValue("base_url: plain http is for this machine only (127.0.0.1, [::1], localhost); use https")
+
+
 def _authorize_url(base_url: str) -> str:
     parts = urlsplit(base_url)
     if _IBKR_HOST.fullmatch(parts.hostname or ""):
@@ -210,8 +223,10 @@ def _authorize_url(base_url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}/authorize"
 
 
-def _verifier(text: str, token: str) -> str:
+def _verifier(text: str | None, token: str) -> str:
     """The verifier itself, also from a pasted redirect URL, which must belong to this request token."""
+    if text is None:
+        raise VerifierError("the verifier is missing: the redirect had none, so the user may have refused")
     text = text.strip()
     if "oauth_verifier=" in text:
         query = dict(parse_qsl(urlsplit(text).query or text.partition("?")[2] or text))
@@ -270,5 +285,9 @@ def _encode_json(value: object) -> bytes:
 
     try:
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
-        raise InvalidValue(f"the body cannot be written as JSON: {error}") from None
+    except UnicodeEncodeError as error:
+        reason = f"character {error.start + 1} of its text is no character"
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = str(error)
+    # Outside of the handlers: an error of encoding holds the whole body, and would be kept as context.
+    raise InvalidValue(f"the body cannot be written as JSON: {reason}")

@@ -7,6 +7,9 @@ import re
 #: Longest text kept of an answer's body, in characters.
 MAX_BODY = 2000
 
+#: How much more is looked at, so that what is hidden cannot pull an unseen secret into what is shown.
+_MARGIN = 8192
+
 _MASK = "[hidden]"
 
 # Names whose values are secret or grant access, in JSON, forms, headers and query strings alike.
@@ -26,13 +29,15 @@ _LONG_RUN = re.compile(r"[A-Za-z0-9+/=_-]{64,}")
 
 def redact(text: str, limit: int = MAX_BODY) -> str:
     """`text` without secrets, cut after `limit` characters."""
+    length = len(text)
+    text = text[: limit + _MARGIN]
     text = _PEM.sub(_MASK, text)
     text = _JSON_VALUE.sub(rf'\1"{_MASK}"', text)
     text = _AUTHORIZATION.sub(rf"\1{_MASK}", text)
     text = _PAIR_VALUE.sub(rf"\1{_MASK}", text)
     text = _LONG_RUN.sub(_MASK, text)
     text = _TOKEN.sub(_MASK, text)
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+    return text if length <= limit + _MARGIN and len(text) <= limit else f"{text[:limit]}… ({length} characters)"
 
 
 def mask(value: str) -> str:

@@ -58,7 +58,7 @@ def hmac_sha256(base_string: str, key: LiveSessionToken | Secret | bytes | str) 
     elif isinstance(key, Secret):
         secret = key
     elif isinstance(key, str):
-        secret = Secret.from_base64(key, "live session token")
+        secret = LiveSessionToken(key)._secret
     else:
         secret = Secret(key)
     return _core.hmac_sha256(base_string, secret)
@@ -112,6 +112,12 @@ class Signer:
             raise UsageError(
                 "the live session token does not know its access token",
                 advice="Make it with access_token=…, or take it from OAuthClient.live_session_token.",
+            )
+        owner = live_session_token.consumer_key
+        if owner is not None and owner != consumer.key:
+            raise UsageError(
+                f"the live session token belongs to consumer {owner}, not to {consumer.key}",
+                advice="Sign with the consumer that the token was agreed for.",
             )
         self._handle = _core.RequestSigner(
             consumer.key, token, live_session_token._secret, consumer.realm, query_signing

@@ -125,6 +125,8 @@ class LiveSessionToken(_Token):
     ) -> None:
         if len(secret) != _SIZE:
             raise InvalidValue(f"live session token has {len(secret)} bytes, expected {_SIZE}")
+        if expires_at is not None and not isinstance(expires_at, datetime):
+            raise TypeError(f"expires_at must be a datetime, not {type(expires_at).__name__}")
         if expires_at is not None and expires_at.tzinfo is None:
             raise InvalidValue(
                 "expires_at has no time zone",
@@ -134,7 +136,7 @@ class LiveSessionToken(_Token):
             _secret=secret,
             expires_at=expires_at or datetime.now(UTC) + DEFAULT_LIFETIME,
             consumer_key=consumer_key,
-            access_token=access_token.token if isinstance(access_token, AccessToken) else access_token,
+            access_token=None if access_token is None else token_text("access token", access_token),
         )
 
     @classmethod
@@ -192,6 +194,11 @@ class LiveSessionToken(_Token):
 
 
 _SIZE = 20
+
+
+def token_text(what: str, token: RequestToken | AccessToken | str) -> str:
+    """The token itself, tidied where it is text."""
+    return token.token if isinstance(token, (RequestToken, AccessToken)) else _text(what, token)
 
 
 def _as_secret(value: Secret | bytes) -> Secret:

@@ -105,7 +105,7 @@ class Response:
 
     def json(self) -> Any:
         """The body as JSON. Raises ServerError where it is something else, such as a page of HTML."""
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             return json.loads(self.content)
         # Outside of the handler: json's own error keeps the whole text, and would be kept as context.
         kind = self.headers.get("content-type", "no content type")
@@ -196,6 +196,8 @@ class Transport:
 
 def milliseconds(seconds: float) -> int:
     """For the C core. Raises InvalidValue unless it is a time-out: a positive number of seconds below a day."""
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"a timeout must be a number of seconds, not {type(seconds).__name__}")
     if not 0 < seconds <= 86_400:
         raise InvalidValue("a timeout must be a number of seconds above 0 and at most 86400")
     return max(1, round(seconds * 1000))

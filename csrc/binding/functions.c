@@ -361,6 +361,21 @@ static PyObject *versions(PyObject *module, PyObject *args)
     return Py_BuildValue("{ssss}", "openssl", OpenSSL_version(OPENSSL_VERSION), "libcurl", ibk_http_library_version());
 }
 
+static PyObject *may_be_sent(PyObject *module, PyObject *url)
+{
+    const struct ibk_state *state = ibk_state_of_module(module);
+    ibk_span text;
+    struct ibk_url parts;
+    struct ibk_error err;
+    if (!ibk_get_text(state, url, "url", &text)) {
+        return NULL;
+    }
+    if (ibk_url_split(text, &parts, &err) != IBK_OK) {
+        return ibk_raise(state, &err);
+    }
+    return PyBool_FromLong(parts.scheme.len == strlen("https") || ibk_url_is_loopback(&parts));
+}
+
 static PyObject *tls_keys_are_logged(PyObject *module, PyObject *args)
 {
     (void)module;
@@ -412,6 +427,8 @@ PyMethodDef ibk_functions[] = {
     {"find_ca", find_ca, METH_NOARGS,
      "find_ca($module, /)\n--\n\n"
      "The CA file and directory that verification uses where none is given; one of them may be empty."},
+    {"may_be_sent", may_be_sent, METH_O,
+     "may_be_sent($module, url, /)\n--\n\nWhether the transport speaks to this URL: https, or http to loopback."},
     {"tls_keys_are_logged", tls_keys_are_logged, METH_NOARGS,
      "tls_keys_are_logged($module, /)\n--\n\nWhether SSLKEYLOGFILE was set at import: libcurl then writes the keys of its "
      "connections there."},

@@ -152,6 +152,8 @@ static void describe_proxy(const struct ibk_http_client *client, CURLcode result
         (void)snprintf(what, WHAT_SIZE, "proxy %.*s refused the tunnel with status %ld", shown, host, status);
     } else if (result == CURLE_COULDNT_RESOLVE_PROXY) {
         (void)snprintf(what, WHAT_SIZE, "proxy %.*s: host name not found", shown, host);
+    } else if (result == CURLE_COULDNT_RESOLVE_HOST) {
+        (void)snprintf(what, WHAT_SIZE, "proxy %.*s: its name, or that of the host behind it, not found", shown, host);
     } else if (result == CURLE_COULDNT_CONNECT && error != 0) {
         (void)snprintf(what, WHAT_SIZE, "proxy %.*s: %s", shown, host, words_of_errno(error));
     } else {
@@ -181,8 +183,8 @@ static ibk_code classify(const struct ibk_http_client *client, CURLcode result)
         return strncmp(client->curl_text, "Too large response headers", 26) == 0 ? IBK_E_TOO_LARGE : IBK_E_PROTOCOL;
     }
     switch (result) {
-    case CURLE_COULDNT_RESOLVE_HOST:
-        return IBK_E_RESOLVE;
+    case CURLE_COULDNT_RESOLVE_HOST: /* behind a proxy it is the proxy's, or resolved for a SOCKS proxy */
+        return uses_proxy(client) ? IBK_E_PROXY : IBK_E_RESOLVE;
     case CURLE_URL_MALFORMAT:
         return IBK_E_URL;
     case CURLE_SSL_CACERT_BADFILE:

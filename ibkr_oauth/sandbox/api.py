@@ -37,7 +37,7 @@ class Call:
         if self.request.media_type == "application/json" and self.request.body:
             try:
                 body: object = json.loads(self.request.body)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise answers.bad_request("the body is not JSON") from None
             if isinstance(body, dict):
                 arguments |= cast("dict[str, object]", body)

@@ -114,7 +114,10 @@ def _arguments(request: Request, body: bytes) -> Arguments:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise Refusal(415, "send the arguments as application/json", "plain")
-    values: object = json.loads(body)
+    try:
+        values: object = json.loads(body)
+    except RecursionError:
+        raise ValueError("the body is nested too deeply") from None
     if not isinstance(values, dict):
         raise ValueError("the body is not a JSON object")
     return Arguments(cast("dict[str, object]", values))

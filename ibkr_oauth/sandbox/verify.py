@@ -163,7 +163,11 @@ def candidates(
         "url": (with_query, signed),
         "rfc5849": (url, merged),
     }
-    return [Candidate(rule, request.method, *made[rule], prepend) for rule in query_rules]
+    tried = [Candidate(rule, request.method, *made[rule], prepend) for rule in query_rules]
+    if "url" in query_rules and not request.query:
+        # A URL that ends in "?" arrives like one without it.
+        tried.append(Candidate("url", request.method, f"{url}?", signed, prepend))
+    return tried
 
 
 # --- The parameters ------------------------------------------------------------------------------
@@ -222,7 +226,7 @@ def parse_json_parameters(body: bytes) -> dict[str, str]:
 
     try:
         parameters: object = json.loads(body, object_pairs_hook=collect)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise answers.bad_request("the body is not JSON") from None
     if not isinstance(parameters, dict):
         raise answers.bad_request("the body is not a JSON object")

@@ -227,3 +227,25 @@ def test_errors_carry_where_they_come_from():
     assert caught.value.where == "ibk_hex_decode"
     assert caught.value.native is None
     assert caught.value.advice
+
+
+@pytest.mark.parametrize(
+    ("url", "may"),
+    [
+        ("https://host/x", True),
+        ("http://127.0.0.1:8000/x", True),
+        ("http://[::1]/x", True),
+        ("HTTP://LOCALHOST", True),
+        ("http://host/x", False),
+        ("http://127.0.0.1.host/x", False),
+    ],
+)
+def test_what_may_be_sent(url, may):
+    assert _core.may_be_sent(url) is may
+
+
+def test_what_is_no_url_is_refused():
+    with pytest.raises(errors.InvalidValue):
+        _core.may_be_sent("host/x")
+    with pytest.raises(TypeError):
+        _core.may_be_sent(None)

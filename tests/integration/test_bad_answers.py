@@ -205,3 +205,9 @@ def test_an_expiry_that_is_none_counts_as_24_hours(
 def test_the_servers_expiry_is_in_milliseconds(oauth: OAuthClient, sandbox: Sandbox, access_token: AccessToken) -> None:
     sandbox.tamper_next(LST, changed(live_session_token_expiration=int((time.time() + 600) * 1000)))
     assert 590 < oauth.live_session_token(access_token).remaining.total_seconds() <= 600
+
+
+def test_json_that_is_nested_too_deeply(oauth: OAuthClient, sandbox: Sandbox, access_token: AccessToken) -> None:
+    sandbox.tamper_next(LST, lambda _: "[" * 200_000)
+    with pytest.raises(ServerError, match="not JSON"):
+        oauth.live_session_token(access_token)

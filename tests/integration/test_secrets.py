@@ -101,7 +101,7 @@ def refusals(
         lambda: Consumer(secret, pem["signing"], pem["encryption"], pem["dh_params"]),
         lambda: LiveSessionToken(live[:-1]),
         lambda: LiveSessionToken(live + "\ud800"),
-        lambda: signing.hmac_sha256("x", live + "\n"),
+        lambda: signing.hmac_sha256("x", live[:-4]),
         lambda: signing.authorization_header([("oauth_token", secret + "\n")]),
         lambda: signing.base_string("GET", f"https://host/{live} ", []),
         lambda: oauth.signer(token).sign("GET", f"https://host/?x={live}\n"),

@@ -23,6 +23,7 @@ from ibkr_oauth import (
     LiveSessionToken,
     OAuthClient,
     PrivateKey,
+    ProxyError,
     RequestTokenError,
     SessionClosed,
     SignatureRejected,
@@ -218,8 +219,6 @@ def test_transport_failures_have_names(consumer: Consumer, sandbox: Sandbox) -> 
         nobody.request_token()
     with OAuthClient(consumer, base_url=sandbox.base_url) as distrusting, pytest.raises(TLSError):
         distrusting.request_token()
-    with OAuthClient(consumer, base_url="http://ibkr.example/v1/api") as plain, pytest.raises(InvalidValue):
-        plain.request_token()
     for wrong in ("api.ibkr.com", "ftp://host", "https://user:pw@host/"):
         with pytest.raises(InvalidValue):
             OAuthClient(consumer, base_url=wrong)
@@ -236,3 +235,63 @@ def test_the_request_is_repeated_once_newly_signed(oauth: OAuthClient, sandbox: 
     with pytest.raises(Exception, match="503"):
         oauth.request_token()
     assert len([request for request in sandbox.requests if request.path.endswith("request_token")]) == 2
+
+
+def test_settings_that_cannot_work_show_in_the_constructor(consumer: Consumer) -> None:
+    for base_url in ("https://h/v1/api?x=1", "https://h/v1/api?", "http://ibkr.example/v1/api"):
+        with pytest.raises(InvalidValue):
+            OAuthClient(consumer, base_url=base_url)
+    with pytest.raises(InvalidValue, match="query_signing"):
+        OAuthClient(consumer, query_signing="bogus")  # type: ignore[arg-type]
+    for timeout in (None, "20"):
+        with pytest.raises(TypeError, match="timeout must be a number"):
+            OAuthClient(consumer, timeout=timeout)  # type: ignore[arg-type]
+
+
+def test_arguments_that_are_missing_are_named(oauth: OAuthClient) -> None:
+    request_token = oauth.request_token()
+    with pytest.raises(VerifierError, match="missing"):
+        oauth.access_token(request_token, None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="access_token must be an AccessToken"):
+        oauth.live_session_token("abc")  # type: ignore[arg-type]
+
+
+def test_a_request_token_as_text_is_tidied(oauth: OAuthClient, sandbox: Sandbox) -> None:
+    token = oauth.request_token().token
+    assert oauth.access_token(f" {token}\n", sandbox.consent(token)).secret
+
+
+def test_a_body_that_is_no_text_is_not_kept_in_the_error(oauth: OAuthClient, access_token: AccessToken) -> None:
+    signer = oauth.signer(oauth.live_session_token(access_token))
+    request = signer.sign("POST", f"{oauth.base_url}/tickle")
+    for body in ({"a": "order of 100\ud800"}, {"a": object()}, {"a": float("nan")}):
+        with pytest.raises(InvalidValue) as caught:
+            oauth.send(request, json=body)
+        assert caught.value.__context__ is None
+
+
+def test_a_proxy_that_is_not_found_is_named(consumer: Consumer, sandbox: Sandbox) -> None:
+    for proxy in ("socks5://user:word@nohost.invalid:1", "http://user:word@nohost.invalid:1"):
+        with (
+            OAuthClient(consumer, base_url=sandbox.base_url, ca_file=sandbox.ca_file, proxy=proxy) as oauth,
+            pytest.raises(ProxyError, match=r"nohost\.invalid") as caught,
+        ):
+            oauth.request_token()
+        assert "word" not in str(caught.value)
+
+
+def test_a_url_that_ends_in_a_question_mark(consumer: Consumer, pem: dict[str, str]) -> None:
+    with Sandbox(query_rules=("url",)) as sandbox:
+        register(sandbox, pem)
+        with OAuthClient(consumer, base_url=sandbox.base_url, query_signing="url") as oauth:
+            signer = oauth.signer(oauth.live_session_token(AccessToken(*sandbox.grant(CONSUMER_KEY))))
+            oauth.send(signer.sign("GET", f"{oauth.base_url}/portfolio/accounts?")).raise_for_status()
+
+
+def test_explaining_does_not_change_the_answer(pem: dict[str, str]) -> None:
+    """A signing key that is another one is explained by none of the known mistakes, nor by two of them."""
+    with Sandbox(explain=True) as sandbox:
+        register(sandbox, pem)
+        other = Consumer(CONSUMER_KEY, PrivateKey.generate(), pem["encryption"], pem["dh_params"])
+        with OAuthClient(other, base_url=sandbox.base_url) as oauth, pytest.raises(SignatureRejected):
+            oauth.live_session_token(AccessToken(*sandbox.grant(CONSUMER_KEY)))

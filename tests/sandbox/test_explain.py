@@ -297,7 +297,9 @@ def test_prepend_mistakes(granted: Client, words: str) -> None:
         text = explanation(reply)
         if not told:
             assert f"verifies if {words}" in text
-        assert "First difference at character " in text
+        assert "First difference " in text
+        # A position within the prepend would give the secret away, digit by digit, to who asks often enough.
+        assert not re.search(r"at character (?!1:|65:)\d+: within", text)
         assert "The sandbox's base string: <64 hex digits>POST&http" in text
         assert_no_secret(text, prepend)
 
@@ -429,3 +431,15 @@ def test_long_requests_are_cut(client: Client) -> None:
     query = "a=" + "x" * 4_000
     text = explanation(client.get("/portfolio/accounts", query=query, signature="AAAA", headers=dict(ASK)))
     assert "characters)" in text
+
+
+def test_positions_within_the_prepend_are_not_told(granted: Client) -> None:
+    prepend = granted.secret.hex()
+    url = f"{granted.sandbox.base_url}/oauth/live_session_token"
+    texts = set()
+    for known in (0, 5, 63):
+        wrong = prepend[:known] + "x" * (64 - known)
+        mine = f"{wrong}POST&{url}"
+        reply = granted.get_live_session_token(None, text="other", headers={**ASK, "X-Sandbox-Base-String": mine})
+        texts.add(explanation(reply).partition(". ")[0])
+    assert texts == {"First difference within the prepend of 64 hex digits"}

@@ -122,3 +122,46 @@ def test_redaction_keeps_what_is_harmless() -> None:
     assert redact(text) == text
     assert redact("x " * 3000).endswith("(6000 characters)")
     assert (mask("0123456789"), mask("0123")) == ("0123…", "…")
+
+
+@pytest.mark.parametrize(
+    "date", ["Mon, 01 Jan 99999999999 00:00:00 GMT", "yesterday", "", "Mon, 99 Jan 2026 00:00:00 GMT"]
+)
+def test_a_date_that_is_none_does_not_hide_the_refusal(date: str) -> None:
+    with pytest.raises(errors.SignatureRejected):
+        answer(401, '{"error":"Invalid signature"}', date=date).raise_for_status()
+
+
+def test_a_date_without_a_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    import time as clock
+
+    monkeypatch.setenv("TZ", "America/New_York")
+    clock.tzset()
+    try:
+        date = formatdate(time()).removesuffix(" -0000")
+        with pytest.raises(errors.SignatureRejected):
+            answer(401, '{"error":"Invalid signature"}', date=date).raise_for_status()
+    finally:
+        monkeypatch.undo()
+        clock.tzset()
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-5", "Wed, 21 Oct 2026 07:28:00 GMT", ""])
+def test_retry_after_that_is_no_number_of_seconds(text: str) -> None:
+    with pytest.raises(errors.RateLimited) as caught:
+        answer(429, "", retry_after=text).raise_for_status()
+    assert caught.value.retry_after is None
+
+
+def test_deeply_nested_json() -> None:
+    with pytest.raises(errors.ServerError, match="not JSON"):
+        answer(200, "[" * 200_000, content_type="application/json").json()
+
+
+def test_a_huge_page_is_not_searched_to_its_end() -> None:
+    page = "lorem ipsum dolor 12345 sit amet " * 600_000
+    start = time()
+    with pytest.raises(errors.ServerError) as caught:
+        answer(500, page).raise_for_status()
+    assert time() - start < 1
+    assert f"({len(page)} characters)" in str(caught.value.body)

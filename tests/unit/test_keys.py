@@ -324,3 +324,28 @@ def test_a_wrong_key_shows_where_openssl_hides_it(pem: dict[str, str], vectors: 
         assert good.decrypt_secret(token).reveal().hex() == secrets["typical_32"]["plaintext_hex"]
     handle: Any = good.encryption_key._handle
     assert handle.proofs == 1
+
+
+@pytest.mark.parametrize("name", ["key", "pass phrase", "group"])
+def test_broken_text_is_not_kept_in_any_error(pem: dict[str, str], name: str) -> None:
+    """os.environ and files read with surrogateescape give such text, and Python's own error would hold all of it."""
+    secret = f"-----{pem['signing'].splitlines()[5]}\udc80"
+    calls: dict[str, Any] = {
+        "key": lambda: PrivateKey.load(pem["signing"] + secret),
+        "pass phrase": lambda: PrivateKey.load(pem["signing"], secret),
+        "group": lambda: DHParameters.load(secret),
+    }
+    with pytest.raises((KeyFormatError, DHParametersError), match="character 70") as caught:
+        calls[name]() if name != "key" else PrivateKey.load(secret)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert secret[5:20] not in f"{error!r} {error} {vars(error)} {error.args}"
+        error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize("prime", [1.5, "x", None])
+def test_numbers_of_another_type(prime: Any) -> None:
+    with pytest.raises(TypeError, match="prime must be an int"):
+        DHParameters(prime)
+    with pytest.raises(TypeError, match="secret must be an int"):
+        DHParameters.rfc7919().exchange(1.5)  # type: ignore[arg-type]

@@ -19,6 +19,7 @@ from ibkr_oauth import (
     Secret,
     Signer,
     UsageError,
+    signing,
 )
 
 LST = "uB3F/ZuM5uKK51tyHhn8j5dNRfA="
@@ -154,3 +155,26 @@ def test_signer_builds_the_url_that_it_signs(pem: dict[str, str]) -> None:
         signer.sign("GET", url, {"x": object()})
     assert "Authorization" not in repr(form)
     assert "query" not in repr(signer.sign("GET", url + "?query=1"))
+
+
+def test_signer_refuses_a_token_of_another_consumer(pem: dict[str, str]) -> None:
+    consumer = Consumer("ABCDEFGHI", pem["signing"], pem["encryption"], pem["dh_params"])
+    with pytest.raises(UsageError, match=r"OTHERCONS.*ABCDEFGHI"):
+        Signer(consumer, LiveSessionToken(LST, consumer_key="OTHERCONS", access_token="a1b2"))
+
+
+@pytest.mark.parametrize("key", ["c2hvcnQ=", LST[:-4], "QUJD" * 7])
+def test_a_cut_token_signs_nothing(key: str) -> None:
+    with pytest.raises(InvalidValue, match="expected 20"):
+        signing.hmac_sha256("x", key)
+    assert signing.hmac_sha256("x", f" {LST}\n") == signing.hmac_sha256("x", LiveSessionToken(LST))
+
+
+@pytest.mark.parametrize("expires_at", [1722222222222, "2026-01-01T00:00:00Z"])
+def test_an_expiry_of_another_type(expires_at: Any) -> None:
+    with pytest.raises(TypeError, match="expires_at must be a datetime"):
+        LiveSessionToken(LST, expires_at)
+
+
+def test_an_access_token_as_text_is_tidied() -> None:
+    assert LiveSessionToken(LST, access_token="a1b2\n").access_token == "a1b2"
