@@ -163,11 +163,7 @@ def candidates(
         "url": (with_query, signed),
         "rfc5849": (url, merged),
     }
-    tried = [Candidate(rule, request.method, *made[rule], prepend) for rule in query_rules]
-    if "url" in query_rules and not request.query:
-        # A URL that ends in "?" arrives like one without it.
-        tried.append(Candidate("url", request.method, f"{url}?", signed, prepend))
-    return tried
+    return [Candidate(rule, request.method, *made[rule], prepend) for rule in query_rules]
 
 
 # --- The parameters ------------------------------------------------------------------------------

@@ -280,14 +280,6 @@ def test_a_proxy_that_is_not_found_is_named(consumer: Consumer, sandbox: Sandbox
         assert "word" not in str(caught.value)
 
 
-def test_a_url_that_ends_in_a_question_mark(consumer: Consumer, pem: dict[str, str]) -> None:
-    with Sandbox(query_rules=("url",)) as sandbox:
-        register(sandbox, pem)
-        with OAuthClient(consumer, base_url=sandbox.base_url, query_signing="url") as oauth:
-            signer = oauth.signer(oauth.live_session_token(AccessToken(*sandbox.grant(CONSUMER_KEY))))
-            oauth.send(signer.sign("GET", f"{oauth.base_url}/portfolio/accounts?")).raise_for_status()
-
-
 def test_explaining_does_not_change_the_answer(pem: dict[str, str]) -> None:
     """A signing key that is another one is explained by none of the known mistakes, nor by two of them."""
     with Sandbox(explain=True) as sandbox:
