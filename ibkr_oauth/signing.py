@@ -36,14 +36,16 @@ def normalise(pairs: Pairs, *, rfc5849: bool = False) -> str:
     return _core.normalise(as_pairs(pairs), rfc5849)
 
 
-def base_string(method: str, url: str, pairs: Pairs, prepend: str = "", *, query_signing: QuerySigning = "omit") -> str:
+def base_string(
+    method: str, url: str, pairs: Pairs, prepend: str | None = "", *, query_signing: QuerySigning = "omit"
+) -> str:
     """The text that is signed (RFC 5849 section 3.4.1, with IBKR's single encoding).
 
     `pairs`: all parameters but `oauth_signature` and `realm`. `prepend`: for the live session token request the
     decrypted access token secret in hex; such a base string is secret itself. `query_signing`: what becomes of the
     URL's own query.
     """
-    return _core.base_string(method, url, as_pairs(pairs), prepend, query_signing)
+    return _core.base_string(method, url, as_pairs(pairs), prepend or "", query_signing)
 
 
 def rsa_sha256(base_string: str, private_key: PrivateKey | KeySource) -> str:
