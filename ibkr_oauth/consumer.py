@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from . import _core
 from ._core import DHExchange, Secret
@@ -19,9 +19,7 @@ from .errors import (
     KeyMismatchError,
     MissingSetting,
 )
-
-if TYPE_CHECKING:
-    from .tokens import AccessToken
+from .tokens import AccessToken, require_text
 
 #: A path, the text or bytes of a PEM file in any spelling, or DER.
 KeySource: TypeAlias = str | bytes | bytearray | os.PathLike[str]
@@ -335,10 +333,7 @@ def _check_int(what: str, value: int) -> None:
 
 def _check_word(what: str, value: str | None) -> None:
     """Consumer keys and realms are plain words; anything else came along while copying."""
-    if value is None:
-        raise MissingSetting(f"{what}: missing")
-    if not isinstance(value, str):
-        raise TypeError(f"{what} must be a str, not {type(value).__name__}")
+    value = require_text(what, value)
     if not value:
         raise MissingSetting(f"{what} is empty")
     bad = re.search(r"[^A-Za-z0-9._-]", value)

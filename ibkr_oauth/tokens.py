@@ -205,7 +205,7 @@ def _as_secret(value: Secret | bytes) -> Secret:
     return value if isinstance(value, Secret) else Secret(value)
 
 
-def _require_text(what: str, value: str | None) -> str:
+def require_text(what: str, value: str | None) -> str:
     """None is what an environment variable gives that is not set."""
     if value is None:
         raise MissingSetting(f"{what}: missing")
@@ -216,7 +216,7 @@ def _require_text(what: str, value: str | None) -> str:
 
 def _text(what: str, value: str | None) -> str:
     """Tokens are one word; blanks around them come from copying."""
-    word = _require_text(what, value).strip()
+    word = require_text(what, value).strip()
     if not word:
         raise MissingSetting(f"{what} is empty")
     if not word.isascii() or not word.isprintable() or " " in word or '"' in word:
@@ -226,7 +226,7 @@ def _text(what: str, value: str | None) -> str:
 
 def _ciphertext(secret: str) -> str:
     """Line breaks inside come from mail and terminals and are no part of it; a wrong length is a wrong copy."""
-    word = "".join(_require_text("access token secret", secret).split())
+    word = "".join(require_text("access token secret", secret).split())
     if not word:
         raise MissingSetting("access token secret is empty")
     bad = re.search(r"[^A-Za-z0-9+/=]", word)

@@ -254,26 +254,6 @@ static PyObject *nonce(PyObject *module, PyObject *args)
     return finish_text(ibk_state_of_module(module), ibk_nonce_put(&out, &err), &out, "nonce", &err);
 }
 
-/* An odd number of digits is a number too: "1" is 01. */
-static ibk_code decode_number(ibk_span digits, struct ibk_buf *out, struct ibk_error *err)
-{
-    struct ibk_buf even;
-    if (digits.len == 0) {
-        return ibk_fail(err, IBK_E_ENCODING, __func__, "hex_digits is empty");
-    }
-    ibk_buf_init_secret(&even, IBK_SECRET_MAX_SIZE);
-    if (digits.len % 2 != 0) {
-        ibk_buf_put_byte(&even, '0');
-    }
-    ibk_buf_put(&even, digits);
-    ibk_code code = ibk_buf_check(&even, "hex_digits", err);
-    if (code == IBK_OK) {
-        code = ibk_hex_decode(ibk_buf_peek(&even), "hex_digits", out, err);
-    }
-    ibk_buf_clean(&even);
-    return code;
-}
-
 static PyObject *java_bytes(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"hex_digits", NULL};
@@ -288,7 +268,8 @@ static PyObject *java_bytes(PyObject *module, PyObject *args, PyObject *kwargs)
     struct ibk_buf number, bytes;
     ibk_buf_init_secret(&number, IBK_SECRET_MAX_SIZE);
     ibk_buf_init_secret(&bytes, IBK_SECRET_MAX_SIZE);
-    ibk_code code = decode_number(digits, &number, &err);
+    ibk_code code = digits.len == 0 ? ibk_fail(&err, IBK_E_ENCODING, __func__, "hex_digits is empty")
+                                    : ibk_hex_decode_number(digits, "hex_digits", &number, &err);
     if (code == IBK_OK) {
         ibk_java_bytes_put(&bytes, ibk_buf_peek(&number));
         code = ibk_buf_check(&bytes, "number", &err);
@@ -373,7 +354,7 @@ static PyObject *may_be_sent(PyObject *module, PyObject *url)
     if (ibk_url_split(text, &parts, &err) != IBK_OK) {
         return ibk_raise(state, &err);
     }
-    return PyBool_FromLong(parts.scheme.len == strlen("https") || ibk_url_is_loopback(&parts));
+    return PyBool_FromLong(ibk_url_may_be_sent(&parts));
 }
 
 static PyObject *tls_keys_are_logged(PyObject *module, PyObject *args)

@@ -192,24 +192,14 @@ static size_t collect_hex(ibk_span text, struct ibk_buf *out)
     return text.len;
 }
 
-static ibk_code load_hex(struct ibk_buf *digits, struct ibk_dh_params **out, struct ibk_error *err)
+static ibk_code load_hex(ibk_span digits, struct ibk_dh_params **out, struct ibk_error *err)
 {
-    struct ibk_buf even;
     struct ibk_buf prime;
-    ibk_buf_init(&even, IBK_KEY_FILE_MAX_SIZE + 1);
     ibk_buf_init(&prime, IBK_KEY_FILE_MAX_SIZE);
-    if (digits->len % 2 != 0) {
-        ibk_buf_put_byte(&even, '0');
-    }
-    ibk_buf_put(&even, ibk_buf_peek(digits));
-    ibk_code code = ibk_buf_check(&even, "Diffie-Hellman prime", err);
-    if (code == IBK_OK) {
-        code = ibk_hex_decode(ibk_buf_peek(&even), "Diffie-Hellman prime", &prime, err);
-    }
+    ibk_code code = ibk_hex_decode_number(digits, "Diffie-Hellman prime", &prime, err);
     if (code == IBK_OK) {
         code = ibk_dh_params_new(ibk_buf_peek(&prime), 2, out, err);
     }
-    ibk_buf_clean(&even);
     ibk_buf_clean(&prime);
     return code;
 }
@@ -246,7 +236,7 @@ ibk_code ibk_dh_params_load(ibk_span file, struct ibk_dh_params **out, struct ib
         bool prefixed = digits.len == 1 && digits.data[0] == '0' && end < text.len && (text.data[end] | 0x20) == 'x';
         code = ibk_buf_check(&digits, "Diffie-Hellman prime", err);
         if (code == IBK_OK && end == text.len && digits.len > 0) {
-            code = load_hex(&digits, out, err);
+            code = load_hex(ibk_buf_peek(&digits), out, err);
         } else if (code == IBK_OK && (digits.len >= SURELY_HEX || prefixed)) {
             code = ibk_fail(err, IBK_E_DH_PARAMETERS, __func__,
                             "Diffie-Hellman prime: character %zu of %zu is no hex digit; expected 0-9 a-f, no prefix", end + 1,
@@ -514,7 +504,6 @@ void ibk_dh_exchange_put_challenge(const struct ibk_dh_exchange *exchange, struc
 /* B as a number in 2..p-2. */
 static ibk_code read_response(const struct ibk_dh_params *params, ibk_span text, BIGNUM *out, struct ibk_error *err)
 {
-    struct ibk_buf digits;
     struct ibk_buf bytes;
     size_t given = text.len;
 
@@ -528,16 +517,8 @@ static ibk_code read_response(const struct ibk_dh_params *params, ibk_span text,
         return ibk_fail(err, IBK_E_DH_RESPONSE, "ibk_dh_exchange_finish",
                         "Diffie-Hellman response has %zu characters, expected at most %zu hex digits", given, 2 * params->size);
     }
-    ibk_buf_init(&digits, (size_t)2 * MAX_PRIME_SIZE);
     ibk_buf_init(&bytes, MAX_PRIME_SIZE);
-    if (text.len % 2 != 0) {
-        ibk_buf_put_byte(&digits, '0');
-    }
-    ibk_buf_put(&digits, text);
-    ibk_code code = ibk_buf_check(&digits, "Diffie-Hellman response", err);
-    if (code == IBK_OK) {
-        code = ibk_hex_decode(ibk_buf_peek(&digits), "Diffie-Hellman response", &bytes, err);
-    }
+    ibk_code code = ibk_hex_decode_number(text, "Diffie-Hellman response", &bytes, err);
     if (code == IBK_E_ENCODING) {
         code = ibk_fail(err, IBK_E_DH_RESPONSE, "ibk_dh_exchange_finish", "Diffie-Hellman response of %zu characters is not hex",
                         given);
@@ -547,7 +528,6 @@ static ibk_code read_response(const struct ibk_dh_params *params, ibk_span text,
         code = ibk_fail(err, IBK_E_DH_RESPONSE, "ibk_dh_exchange_finish",
                         "Diffie-Hellman response is out of range, expected 2 to p - 2");
     }
-    ibk_buf_clean(&digits);
     ibk_buf_clean(&bytes);
     return code;
 }

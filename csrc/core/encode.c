@@ -63,6 +63,23 @@ ibk_code ibk_hex_decode(ibk_span text, const char *what, struct ibk_buf *out, st
     return ibk_buf_check(out, what, err);
 }
 
+ibk_code ibk_hex_decode_number(ibk_span text, const char *what, struct ibk_buf *out, struct ibk_error *err)
+{
+    if (text.len % 2 == 0) {
+        return ibk_hex_decode(text, what, out, err);
+    }
+    struct ibk_buf even;
+    ibk_buf_init_secret(&even, text.len < SIZE_MAX ? text.len + 1 : text.len);
+    ibk_buf_put_byte(&even, '0');
+    ibk_buf_put(&even, text);
+    ibk_code code = ibk_buf_check(&even, what, err);
+    if (code == IBK_OK) {
+        code = ibk_hex_decode(ibk_buf_peek(&even), what, out, err);
+    }
+    ibk_buf_clean(&even);
+    return code;
+}
+
 /* The distance from a value to its letter changes behind 25, 51, 61 and 62: each step counts where the value is past it. */
 static uint8_t base64_digit(unsigned int value)
 {

@@ -182,6 +182,12 @@ static void put_lower(struct ibk_buf *buf, ibk_span text)
     }
 }
 
+/* ibk_url_split lets two schemes through, of different lengths. */
+static bool is_https(const struct ibk_url *url)
+{
+    return url->scheme.len == strlen("https");
+}
+
 /* Leading zeros are legal in a port: "00443" is 443. */
 static bool is_default_port(const struct ibk_url *url)
 {
@@ -189,8 +195,7 @@ static bool is_default_port(const struct ibk_url *url)
     while (port.len > 1 && port.data[0] == '0') {
         port = slice(port, 1, port.len);
     }
-    bool secure = url->scheme.len == strlen("https");
-    return ibk_span_equal(port, ibk_span_text(secure ? "443" : "80"));
+    return ibk_span_equal(port, ibk_span_text(is_https(url) ? "443" : "80"));
 }
 
 void ibk_url_put_base(const struct ibk_url *url, struct ibk_buf *buf)
@@ -239,4 +244,9 @@ bool ibk_url_is_loopback(const struct ibk_url *url)
 {
     return ibk_span_equal_nocase(url->host, ibk_span_text("localhost")) || ibk_span_equal(url->host, ibk_span_text("[::1]")) ||
            is_loopback_v4(url->host);
+}
+
+bool ibk_url_may_be_sent(const struct ibk_url *url)
+{
+    return is_https(url) || ibk_url_is_loopback(url);
 }

@@ -104,7 +104,7 @@ ibk_code ibk_http_request_check(const struct ibk_http_request *request, struct i
     if (code != IBK_OK) {
         return code;
     }
-    if (is_name(url->scheme, "http") && !ibk_url_is_loopback(url)) {
+    if (!ibk_url_may_be_sent(url)) {
         return ibk_fail(err, IBK_E_URL, where,
                         "URL: plain http is for this machine only (127.0.0.1, [::1], localhost); use https");
     }

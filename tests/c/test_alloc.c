@@ -109,6 +109,11 @@ static ibk_code put_hex_decoded(struct ibk_buf *out)
     return ibk_hex_decode(LITERAL("616263"), "thing", out, &err);
 }
 
+static ibk_code put_hex_number(struct ibk_buf *out)
+{
+    return ibk_hex_decode_number(LITERAL("12345"), "thing", out, &err);
+}
+
 static ibk_code put_base64_decoded(struct ibk_buf *out)
 {
     return ibk_base64_decode(LITERAL("Zm9v"), "thing", out, &err);
@@ -523,6 +528,7 @@ static struct operation {
     {.name = "ibk_buf_put", .put = put_bytes},
     {.name = "encoders", .put = put_encoded},
     {.name = "ibk_hex_decode", .put = put_hex_decoded},
+    {.name = "ibk_hex_decode_number", .put = put_hex_number},
     {.name = "ibk_base64_decode", .put = put_base64_decoded},
     {.name = "ibk_percent_decode", .put = put_percent_decoded},
     {.name = "ibk_url_put_base", .put = put_base_uri},

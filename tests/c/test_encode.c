@@ -117,6 +117,29 @@ static void test_hex(void **state)
     }
 }
 
+/* Numbers, unlike bytes, may have an odd count of digits. */
+static void test_hex_numbers(void **state)
+{
+    static const struct good table[] = {
+        {{NULL, 0}, {NULL, 0}},
+        {BYTES("1"), BYTES("\x01")},
+        {BYTES("01"), BYTES("\x01")},
+        {BYTES("fFf"), BYTES("\x0f\xff")},
+        {BYTES("00001"), BYTES("\0\0\x01")},
+        {BYTES("1234"), BYTES("\x12\x34")},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(table); i++) {
+        row("line %zu", i);
+        check_decodes(ibk_hex_decode_number, table[i].encoded, table[i].decoded);
+    }
+    struct ibk_buf out;
+    ibk_buf_init(&out, 8);
+    assert_refused(IBK_E_ENCODING, ibk_hex_decode_number(LITERAL("12x"), "thing", &out, &err));
+    ibk_buf_clean(&out);
+    check_limit(ibk_hex_decode_number, LITERAL("123456789"), 5);
+}
+
 static void test_hex_digits(void **state)
 {
     (void)state;
@@ -354,6 +377,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         checked(test_hex),
+        checked(test_hex_numbers),
         checked(test_hex_digits),
         checked(test_bad_hex),
         checked(test_base64),

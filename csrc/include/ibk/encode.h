@@ -14,6 +14,9 @@
 void ibk_hex_put(struct ibk_buf *buf, ibk_span bytes);
 ibk_code ibk_hex_decode(ibk_span text, const char *what, struct ibk_buf *out, struct ibk_error *err) IBK_MUST_USE;
 
+/* A number in hex, big-endian: an odd count of digits is one too ("1" is 01). Otherwise as ibk_hex_decode. */
+ibk_code ibk_hex_decode_number(ibk_span text, const char *what, struct ibk_buf *out, struct ibk_error *err) IBK_MUST_USE;
+
 /* RFC 4648 section 4, padded, without line breaks. */
 void ibk_base64_put(struct ibk_buf *buf, ibk_span bytes);
 ibk_code ibk_base64_decode(ibk_span text, const char *what, struct ibk_buf *out, struct ibk_error *err) IBK_MUST_USE;

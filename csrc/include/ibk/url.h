@@ -30,4 +30,7 @@ void ibk_url_put_base(const struct ibk_url *url, struct ibk_buf *buf);
 /* True for 127.0.0.0/8, [::1] and localhost: the only hosts that plain http may be spoken to. */
 bool ibk_url_is_loopback(const struct ibk_url *url);
 
+/* Whether the transport speaks to it: https, or plain http to loopback. */
+bool ibk_url_may_be_sent(const struct ibk_url *url);
+
 #endif
