@@ -10,6 +10,8 @@ from typing import ClassVar, TypeAlias, final
 _Bytes: TypeAlias = bytes | bytearray | memoryview
 _Pairs: TypeAlias = Sequence[tuple[str, str]]
 _Progress: TypeAlias = Callable[[], object]
+# Status, headers in order, inflated body, microseconds, whether the connection was reused.
+_Response: TypeAlias = tuple[int, list[tuple[str, str]], bytes, int, bool]
 
 @final
 class Secret:
@@ -111,9 +113,19 @@ class RequestSigner:
         cls, consumer_key: str, access_token: str, live_session_token: Secret, realm: str, query_signing: str
     ) -> RequestSigner: ...
     def sign(
-        self, method: str, url: str, params: _Pairs | None, form: _Pairs | None, nonce: str, timestamp: str, /
+        self,
+        method: str,
+        url: str,
+        params: _Pairs | None,
+        form: _Pairs | None,
+        nonce: str | None,
+        timestamp: str | int,
+        /,
     ) -> tuple[str, str]:
-        """The URL with `params` in its query, exactly as signed and to be sent, and the Authorization header's value."""
+        """The URL with `params` in its query, exactly as signed and to be sent, and the Authorization header's value.
+
+        `nonce`: None for a new one. `timestamp`: seconds since 1970, an int or its digits.
+        """
     def __copy__(self) -> RequestSigner: ...
     def __deepcopy__(self, memo: object, /) -> RequestSigner: ...
 
@@ -140,10 +152,118 @@ class HttpClient:
         repeatable: bool,
         timeout_ms: int,
         /,
-    ) -> tuple[int, list[tuple[str, str]], bytes, int, bool]:
+    ) -> _Response:
         """Status, headers in order, inflated body, microseconds, whether the connection was reused."""
     def cancel(self) -> None:
         """From any thread: ends the transfer under way, or the next one."""
+
+@final
+class Mailbox:
+    """Where what the engine has finished waits for its taker. Threads may share one.
+
+    An outcome is what `HttpClient.send` would return, or, as an object, what it would raise.
+    After fork all but `wake` raise UsedAfterFork.
+    """
+
+    def __new__(cls) -> Mailbox: ...
+    def fileno(self) -> int:
+        """A descriptor that is readable while there is something to take. To be watched, never read or closed.
+
+        It is the mailbox's, so the mailbox has to live while it is watched.
+        """
+    def take(self) -> list[tuple[int, _Response | Exception]]:
+        """(key, outcome) of all that is finished, the oldest first. Never waits."""
+    def wait(self, timeout_ms: int, /) -> list[tuple[int, _Response | Exception]]:
+        """The same once there is something; [] after the time (-1: for ever) or a `wake`.
+
+        Without the GIL; signals get their chance within 50 ms, and what their handlers raise ends it.
+        """
+    def wake(self) -> None:
+        """From any thread: lets one `wait` return [], the one under way or else the next."""
+
+@final
+class EngineClient:
+    """Requests that run on the engine's thread, any number at once. Threads may share one.
+
+    One thread without Python serves all clients of the process; it starts with the first and ends with the last.
+    Up to 128 requests to one host are sent at once, more wait their turn. After fork `submit` and `cancel` raise
+    UsedAfterFork; `close` does nothing there. See csrc/include/ibk/engine.h for what it guarantees.
+    """
+
+    def __new__(
+        cls,
+        mailbox: Mailbox,
+        *,
+        user_agent: str,
+        ca_file: str | None = None,
+        proxy: str | None = None,
+        connect_timeout_ms: int = 10_000,
+        max_header_bytes: int = 65_536,
+        max_body_bytes: int = 67_108_864,
+    ) -> EngineClient: ...
+    def submit(
+        self,
+        key: int,
+        method: str,
+        url: str,
+        headers: _Pairs,
+        body: _Bytes | None,
+        repeatable: bool,
+        timeout_ms: int,
+        /,
+    ) -> None:
+        """Copies the request and returns at once; its outcome is put into the mailbox under `key` (64 bits).
+
+        A request that cannot be sent is refused at once, as by `HttpClient.send`. SessionClosed after `close`.
+        """
+    def cancel(self, key: int, /) -> bool:
+        """True: it was under way, and nothing of it is delivered any more. False: its outcome is, or was never due."""
+    def close(self) -> None:
+        """Cancels all that is under way. Nothing is delivered any more. May be called again.
+
+        What is in the mailbox stays there. Dropping the last reference closes as well.
+        """
+
+@final
+class KeepAlive:
+    """A request every so often from the engine's thread, signed anew each time, whatever Python does meanwhile.
+
+    `headers` come beside the Authorization that the signer makes. A beat follows `interval_ms` after the end of the last
+    one, or up to 5 % sooner, so that many sessions do not beat as one. After a failure (no answer, or a status other than
+    2xx) it is `backoff_ms`, which doubles with each failure in a row up to `interval_ms`; after 502, 503 and 504
+    `interval_ms` at once. `timeout_ms` is for one beat. All three are from 1 to 86,400,000 (a day).
+
+    Each outcome is put into the client's mailbox under `key`; while nobody takes it, only the latest one is kept.
+    Threads may share one. After fork all but `stop` raise UsedAfterFork.
+    """
+
+    def __new__(
+        cls,
+        client: EngineClient,
+        key: int,
+        method: str,
+        url: str,
+        headers: _Pairs,
+        interval_ms: int,
+        backoff_ms: int = 5_000,
+        timeout_ms: int = 20_000,
+    ) -> KeepAlive: ...
+    def start(self, signer: RequestSigner | None, /) -> None:
+        """Begins: the first beat is due after an interval. None: unsigned, for sessions that live in a header.
+
+        Where it runs already only the signer changes, for all later beats. What a beat with the old one gives is left out
+        of account, and what it left in the mailbox is taken out. SessionClosed where the client is closed.
+        """
+    def set_headers(self, headers: _Pairs, /) -> None:
+        """For the next beat on."""
+    def set_clock(self, offset_ms: int | None, /) -> None:
+        """The server's clock, for timestamps, is `steady_ms()` plus this; None: the wall clock."""
+    def beat(self) -> None:
+        """One beat now, and the next one an interval later. Nothing where one is under way, or where it does not run."""
+    def stop(self) -> None:
+        """Nothing is sent or delivered any more, and what was in the mailbox is taken out. May be called again."""
+    def status(self) -> tuple[int, int, int, int, bool]:
+        """Beats that came to an end, good ones, failures in a row, milliseconds since the last good one (-1: none), running."""
 
 def percent_encode(text: str) -> str:
     """RFC 3986: all but A-Z a-z 0-9 - . _ ~ as %XX of the UTF-8 bytes."""
@@ -185,11 +305,22 @@ def verify_live_session_token(token: Secret, consumer_key: str, signature: str) 
 def find_ca() -> tuple[str, str]:
     """The CA file and directory that verification uses where none is given; one of them may be empty."""
 
+def check_request(
+    method: str, url: str, headers: _Pairs, body: _Bytes | None, repeatable: bool, timeout_ms: int, /
+) -> None:
+    """Raises what `HttpClient.send` would raise before it sends anything."""
+
 def may_be_sent(url: str, /) -> bool:
     """Whether the transport speaks to this URL: https, or http to loopback."""
 
 def tls_keys_are_logged() -> bool:
     """Whether SSLKEYLOGFILE was set at import: libcurl then writes the keys of its connections there."""
+
+def steady_ms() -> int:
+    """Milliseconds on a clock that never jumps and, on Linux, counts the sleep of the machine."""
+
+def engine_threads() -> int:
+    """1 while the engine runs in this process, else 0."""
 
 def versions() -> dict[str, str]:
     """The libraries that are loaded: {"openssl": ..., "libcurl": ...}."""

@@ -3,9 +3,12 @@
  */
 #include "state.h"
 
+#include "ibk/clock.h"
 #include "ibk/encode.h"
+#include "ibk/engine.h"
 #include "ibk/http.h"
 #include "ibk/lst.h"
+#include "transport.h"
 
 #include <openssl/crypto.h>
 
@@ -342,6 +345,24 @@ static PyObject *versions(PyObject *module, PyObject *args)
     return Py_BuildValue("{ssss}", "openssl", OpenSSL_version(OPENSSL_VERSION), "libcurl", ibk_http_library_version());
 }
 
+static PyObject *check_request(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    const struct ibk_state *state = ibk_state_of_module(module);
+    struct ibk_error err;
+    struct ibk_call call;
+    if (count != IBK_CALL_ARGUMENTS) {
+        return PyErr_Format(PyExc_TypeError, "check_request() takes %d arguments (%zd given)", IBK_CALL_ARGUMENTS, count);
+    }
+    ibk_call_init(&call);
+    bool good = ibk_call_parse(state, args, &call);
+    if (good && ibk_http_request_validate(&call.request, &err) != IBK_OK) {
+        ibk_raise(state, &err);
+        good = false;
+    }
+    ibk_call_clean(&call);
+    return good ? Py_NewRef(Py_None) : NULL;
+}
+
 static PyObject *may_be_sent(PyObject *module, PyObject *url)
 {
     const struct ibk_state *state = ibk_state_of_module(module);
@@ -362,6 +383,20 @@ static PyObject *tls_keys_are_logged(PyObject *module, PyObject *args)
     (void)module;
     (void)args;
     return PyBool_FromLong(ibk_http_keys_are_logged());
+}
+
+static PyObject *steady_ms(PyObject *module, PyObject *args)
+{
+    (void)module;
+    (void)args;
+    return PyLong_FromLongLong(ibk_clock_steady_ms());
+}
+
+static PyObject *engine_threads(PyObject *module, PyObject *args)
+{
+    (void)module;
+    (void)args;
+    return PyLong_FromLong(ibk_engine_threads());
 }
 
 #ifdef IBK_TESTING
@@ -408,11 +443,18 @@ PyMethodDef ibk_functions[] = {
     {"find_ca", find_ca, METH_NOARGS,
      "find_ca($module, /)\n--\n\n"
      "The CA file and directory that verification uses where none is given; one of them may be empty."},
+    {"check_request", IBK_METHOD(check_request), METH_FASTCALL,
+     "check_request($module, method, url, headers, body, repeatable, timeout_ms, /)\n--\n\n"
+     "Raises what HttpClient.send would raise before it sends anything."},
     {"may_be_sent", may_be_sent, METH_O,
      "may_be_sent($module, url, /)\n--\n\nWhether the transport speaks to this URL: https, or http to loopback."},
     {"tls_keys_are_logged", tls_keys_are_logged, METH_NOARGS,
      "tls_keys_are_logged($module, /)\n--\n\nWhether SSLKEYLOGFILE was set at import: libcurl then writes the keys of its "
      "connections there."},
+    {"steady_ms", steady_ms, METH_NOARGS,
+     "steady_ms($module, /)\n--\n\nMilliseconds on a clock that never jumps: the one that KeepAlive.set_clock refers to."},
+    {"engine_threads", engine_threads, METH_NOARGS,
+     "engine_threads($module, /)\n--\n\n1 while the engine runs in this process, else 0."},
     {"versions", versions, METH_NOARGS,
      "versions($module, /)\n--\n\nThe libraries that are loaded: {\"openssl\": ..., \"libcurl\": ...}."},
 #ifdef IBK_TESTING

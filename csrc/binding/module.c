@@ -117,6 +117,9 @@ static int add_types(PyObject *module, struct ibk_state *state)
         [IBK_TYPE_DH_EXCHANGE] = &ibk_dh_exchange_spec,
         [IBK_TYPE_REQUEST_SIGNER] = &ibk_request_signer_spec,
         [IBK_TYPE_HTTP_CLIENT] = &ibk_http_client_spec,
+        [IBK_TYPE_MAILBOX] = &ibk_mailbox_spec,
+        [IBK_TYPE_ENGINE_CLIENT] = &ibk_engine_client_spec,
+        [IBK_TYPE_KEEP_ALIVE] = &ibk_keep_alive_spec,
     };
     for (size_t i = 0; i < IBK_TYPE_COUNT; i++) {
         state->types[i] = (PyTypeObject *)PyType_FromModuleAndSpec(module, specs[i], NULL);

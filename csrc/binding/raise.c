@@ -3,6 +3,20 @@
  */
 #include "state.h"
 
+PyObject *ibk_build_exception(const struct ibk_state *state, const struct ibk_error *err)
+{
+    if (err->code == IBK_E_NO_MEMORY) {
+        return PyObject_CallNoArgs(PyExc_MemoryError);
+    }
+    /* The text may have been cut in the middle of a character. */
+    PyObject *text = PyUnicode_DecodeUTF8(err->text, (Py_ssize_t)strlen(err->text), "replace");
+    if (text == NULL) {
+        return NULL;
+    }
+    return PyObject_CallFunction(state->from_core, "sNsskO", ibk_code_name(err->code), text, err->where,
+                                 ibk_domain_name(err->domain), err->native, err->sent ? Py_True : Py_False);
+}
+
 PyObject *ibk_raise(const struct ibk_state *state, const struct ibk_error *err)
 {
     if (err->code == IBK_E_NO_MEMORY) {
@@ -11,13 +25,7 @@ PyObject *ibk_raise(const struct ibk_state *state, const struct ibk_error *err)
     if (err->code == IBK_E_INTERRUPTED && PyErr_Occurred() != NULL) {
         return NULL;
     }
-    /* The text may have been cut in the middle of a character. */
-    PyObject *text = PyUnicode_DecodeUTF8(err->text, (Py_ssize_t)strlen(err->text), "replace");
-    if (text == NULL) {
-        return NULL;
-    }
-    PyObject *exception = PyObject_CallFunction(state->from_core, "sNsskO", ibk_code_name(err->code), text, err->where,
-                                                ibk_domain_name(err->domain), err->native, err->sent ? Py_True : Py_False);
+    PyObject *exception = ibk_build_exception(state, err);
     if (exception != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
         Py_DECREF(exception);

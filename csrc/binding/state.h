@@ -26,6 +26,9 @@ enum ibk_type {
     IBK_TYPE_DH_EXCHANGE,
     IBK_TYPE_REQUEST_SIGNER,
     IBK_TYPE_HTTP_CLIENT,
+    IBK_TYPE_MAILBOX,
+    IBK_TYPE_ENGINE_CLIENT,
+    IBK_TYPE_KEEP_ALIVE,
     IBK_TYPE_COUNT
 };
 
@@ -36,7 +39,7 @@ struct ibk_state {
 };
 
 extern PyType_Spec ibk_secret_spec, ibk_rsa_key_spec, ibk_dh_parameters_spec, ibk_dh_exchange_spec, ibk_request_signer_spec,
-    ibk_http_client_spec;
+    ibk_http_client_spec, ibk_mailbox_spec, ibk_engine_client_spec, ibk_keep_alive_spec;
 extern PyMethodDef ibk_functions[];
 
 /* Tables of PyMethodDef and PyType_Slot want other pointer types than our functions have. */
@@ -80,9 +83,11 @@ PyObject *ibk_object_copy(PyObject *self, PyObject *args);
     {"__copy__", ibk_object_copy, METH_NOARGS, "__copy__($self, /)\n--\n\nThe object itself."}, \
         {"__deepcopy__", ibk_object_copy, METH_O, "__deepcopy__($self, memo, /)\n--\n\nThe object itself."}
 
-/* failures: raise.c. All return NULL, so that "return ibk_raise(...)" reads well. */
+/* failures: raise.c. Those that raise return NULL, so that "return ibk_raise(...)" reads well. */
 
-/* The exception of `ibkr_oauth.errors` for *err. One that a hook has set is left alone. */
+/* The exception of `ibkr_oauth.errors` for *err, as an object. */
+PyObject *ibk_build_exception(const struct ibk_state *state, const struct ibk_error *err);
+/* The same, raised. One that a hook has set is left alone. */
 PyObject *ibk_raise(const struct ibk_state *state, const struct ibk_error *err);
 /* TypeError "what must be wanted, not <type of found>". Never shows the value. */
 PyObject *ibk_raise_type(const char *what, const char *wanted, PyObject *found);

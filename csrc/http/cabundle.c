@@ -98,45 +98,45 @@ ibk_code ibk_http_find_ca(char *file, size_t file_size, char *path, size_t path_
 }
 
 /* Both are always set, since libcurl would otherwise trust its built-in place as well as the one given. */
-static ibk_code apply(struct ibk_http_client *client, const char *file, const char *path, struct ibk_error *err)
+static ibk_code apply(struct ibk_http_handle *handle, const char *file, const char *path, struct ibk_error *err)
 {
     static const CURLoption options[][2] = {{CURLOPT_CAINFO, CURLOPT_CAPATH}, {CURLOPT_PROXY_CAINFO, CURLOPT_PROXY_CAPATH}};
     CURLcode result = CURLE_OK;
     for (size_t i = 0; i < 2 && result == CURLE_OK; i++) {
-        result = curl_easy_setopt(client->easy, options[i][0], file);
+        result = curl_easy_setopt(handle->easy, options[i][0], file);
         if (result == CURLE_OK) {
-            result = curl_easy_setopt(client->easy, options[i][1], path);
+            result = curl_easy_setopt(handle->easy, options[i][1], path);
         }
     }
     if (result != CURLE_OK) {
         return ibk_http_setup_fail(result, "ibk_http_send", err);
     }
-    client->ca_ready = true;
+    handle->ca_ready = true;
     return IBK_OK;
 }
 
-ibk_code ibk_http_ca_apply(struct ibk_http_client *client, struct ibk_error *err)
+ibk_code ibk_http_ca_apply(struct ibk_http_handle *handle, struct ibk_error *err)
 {
     char file[1024];
     char path[1024];
 
-    if (client->ca_ready) {
+    if (handle->ca_ready) {
         return IBK_OK;
     }
-    if (client->ca_file != NULL && !is_file(client->ca_file)) {
+    if (handle->settings->ca_file != NULL && !is_file(handle->settings->ca_file)) {
         return ibk_fail(err, IBK_E_CA_MISSING, "ibk_http_send", "certificate authorities: cannot read the file %.180s",
-                        client->ca_file);
+                        handle->settings->ca_file);
     }
-    if (client->ca_path != NULL && access(client->ca_path, R_OK | X_OK) != 0) {
+    if (handle->settings->ca_path != NULL && access(handle->settings->ca_path, R_OK | X_OK) != 0) {
         return ibk_fail(err, IBK_E_CA_MISSING, "ibk_http_send", "certificate authorities: cannot read the directory %.180s",
-                        client->ca_path);
+                        handle->settings->ca_path);
     }
-    if (client->ca_file != NULL || client->ca_path != NULL) {
-        return apply(client, client->ca_file, client->ca_path, err);
+    if (handle->settings->ca_file != NULL || handle->settings->ca_path != NULL) {
+        return apply(handle, handle->settings->ca_file, handle->settings->ca_path, err);
     }
     ibk_code code = ibk_http_find_ca(file, sizeof file, path, sizeof path, err);
     if (code != IBK_OK) {
         return code;
     }
-    return apply(client, file[0] != '\0' ? file : NULL, path[0] != '\0' ? path : NULL, err);
+    return apply(handle, file[0] != '\0' ? file : NULL, path[0] != '\0' ? path : NULL, err);
 }

@@ -54,48 +54,51 @@ static bool is_resolved(CURL *easy)
     return microseconds > 0;
 }
 
-static bool uses_proxy(const struct ibk_http_client *client)
+static bool uses_proxy(const struct ibk_http_handle *handle)
 {
-    return client->transfer.secure && client->proxy != NULL;
+    return handle->transfer.secure && handle->settings->proxy != NULL;
 }
 
 /* What was going on when it ended. */
-static const char *phase_of(const struct ibk_http_client *client)
+static const char *phase_of(const struct ibk_http_handle *handle)
 {
-    const struct ibk_transfer *transfer = &client->transfer;
+    const struct ibk_transfer *transfer = &handle->transfer;
     if (!transfer->started) {
         return "starting";
+    }
+    if (transfer->queued) {
+        return "waiting for a free connection";
     }
     if (transfer->header_bytes > 0) {
         return "reading the answer";
     }
-    if (transfer->attempts > 0) {
+    if (transfer->written) {
         curl_off_t uploaded = 0;
-        (void)curl_easy_getinfo(client->easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
+        (void)curl_easy_getinfo(handle->easy, CURLINFO_SIZE_UPLOAD_T, &uploaded);
         return (uint64_t)uploaded < transfer->request->body.len ? "sending the request" : "waiting for the answer";
     }
-    if (!is_resolved(client->easy)) {
-        return uses_proxy(client) ? "looking up the proxy" : "looking up the host";
+    if (!is_resolved(handle->easy)) {
+        return uses_proxy(handle) ? "looking up the proxy" : "looking up the host";
     }
-    if (uses_proxy(client)) {
+    if (uses_proxy(handle)) {
         return "connecting through the proxy";
     }
     return transfer->tcp_connected ? "shaking hands (TLS)" : "connecting";
 }
 
 /* Host and port of the proxy: its URL without scheme, user, password and path. */
-static ibk_span proxy_name(const struct ibk_http_client *client)
+static ibk_span proxy_name(const struct ibk_http_handle *handle)
 {
-    const char *start = strstr(client->proxy, "://") + 3; /* checked by ibk_http_client_new */
+    const char *start = strstr(handle->settings->proxy, "://") + 3; /* checked by ibk_http_client_new */
     const char *at = strrchr(start, '@');
     start = at != NULL ? at + 1 : start;
     return ibk_span_of(start, strcspn(start, "/"));
 }
 
 /* libcurl's own words, cut and in printable ASCII: they may quote a certificate. Only used for what happens before sending. */
-static void put_curl_words(const struct ibk_http_client *client, CURLcode result, char *out, size_t size)
+static void put_curl_words(const struct ibk_http_handle *handle, CURLcode result, char *out, size_t size)
 {
-    const char *words = client->curl_text[0] != '\0' ? client->curl_text : curl_easy_strerror(result);
+    const char *words = handle->curl_text[0] != '\0' ? handle->curl_text : curl_easy_strerror(result);
     (void)snprintf(out, size, "%.*s", (int)size - 1, words);
     for (char *c = out; *c != '\0'; c++) {
         if (*c < ' ' || *c > '~') {
@@ -104,16 +107,16 @@ static void put_curl_words(const struct ibk_http_client *client, CURLcode result
     }
 }
 
-static void describe_tls(const struct ibk_http_client *client, CURLcode result, char *what)
+static void describe_tls(const struct ibk_http_handle *handle, CURLcode result, char *what)
 {
     char words[100];
-    long verdict = number_of(client->easy, CURLINFO_SSL_VERIFYRESULT);
+    long verdict = number_of(handle->easy, CURLINFO_SSL_VERIFYRESULT);
     const char *reason = "TLS failed";
 
     if (verdict == 0) {
-        verdict = number_of(client->easy, CURLINFO_PROXY_SSL_VERIFYRESULT);
+        verdict = number_of(handle->easy, CURLINFO_PROXY_SSL_VERIFYRESULT);
     }
-    put_curl_words(client, result, words, sizeof words);
+    put_curl_words(handle, result, words, sizeof words);
     switch (verdict) {
     case VERIFY_NO_ISSUER:
     case VERIFY_SELF_SIGNED:
@@ -140,12 +143,12 @@ static void describe_tls(const struct ibk_http_client *client, CURLcode result, 
     (void)snprintf(what, WHAT_SIZE, "%s (%s)", reason, words);
 }
 
-static void describe_proxy(const struct ibk_http_client *client, CURLcode result, char *what)
+static void describe_proxy(const struct ibk_http_handle *handle, CURLcode result, char *what)
 {
-    ibk_span name = proxy_name(client);
+    ibk_span name = proxy_name(handle);
     int shown = name.len > 60 ? 60 : (int)name.len;
-    long status = number_of(client->easy, CURLINFO_HTTP_CONNECTCODE);
-    long error = number_of(client->easy, CURLINFO_OS_ERRNO); /* 0: it stood, and the proxy did not play along (8.21) */
+    long status = number_of(handle->easy, CURLINFO_HTTP_CONNECTCODE);
+    long error = number_of(handle->easy, CURLINFO_OS_ERRNO); /* 0: it stood, and the proxy did not play along (8.21) */
     const char *host = (const char *)name.data;
 
     if (status >= 300) {
@@ -161,10 +164,22 @@ static void describe_proxy(const struct ibk_http_client *client, CURLcode result
     }
 }
 
-/* What ended the exchange, before we ask whether it may have had an effect. */
-static ibk_code classify(const struct ibk_http_client *client, CURLcode result)
+/* The connection ended in the middle of the handshake, for no reason of TLS's: libcurl has no code of its own for that. */
+static bool is_cut_off(const struct ibk_http_handle *handle, CURLcode result)
 {
-    const struct ibk_transfer *transfer = &client->transfer;
+    static const char *const words[] = {"reset by peer", "SSL_ERROR_SYSCALL", "unexpected eof", "Broken pipe"};
+    for (size_t i = 0; result == CURLE_SSL_CONNECT_ERROR && i < sizeof words / sizeof words[0]; i++) {
+        if (strstr(handle->curl_text, words[i]) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What ended the exchange, before we ask whether it may have had an effect. */
+static ibk_code classify(const struct ibk_http_handle *handle, CURLcode result)
+{
+    const struct ibk_transfer *transfer = &handle->transfer;
     if (transfer->stop != IBK_OK) {
         return transfer->stop;
     }
@@ -175,16 +190,19 @@ static ibk_code classify(const struct ibk_http_client *client, CURLcode result)
         return IBK_E_TOO_LARGE;
     case CURLE_OUT_OF_MEMORY:
         /* Before 8.6 also a header line over 100 KB. */
-        return transfer->part != IBK_PART_BODY && transfer->attempts > 0 ? IBK_E_TOO_LARGE : IBK_E_NO_MEMORY;
+        return transfer->part != IBK_PART_BODY && transfer->written ? IBK_E_TOO_LARGE : IBK_E_NO_MEMORY;
     default:
         break;
     }
-    if (transfer->attempts > 0) {
-        return strncmp(client->curl_text, "Too large response headers", 26) == 0 ? IBK_E_TOO_LARGE : IBK_E_PROTOCOL;
+    if (transfer->written) {
+        return strncmp(handle->curl_text, "Too large response headers", 26) == 0 ? IBK_E_TOO_LARGE : IBK_E_PROTOCOL;
+    }
+    if (is_cut_off(handle, result)) {
+        return uses_proxy(handle) ? IBK_E_PROXY : IBK_E_CONNECT;
     }
     switch (result) {
     case CURLE_COULDNT_RESOLVE_HOST: /* behind a proxy it is the proxy's, or resolved for a SOCKS proxy */
-        return uses_proxy(client) ? IBK_E_PROXY : IBK_E_RESOLVE;
+        return uses_proxy(handle) ? IBK_E_PROXY : IBK_E_RESOLVE;
     case CURLE_URL_MALFORMAT:
         return IBK_E_URL;
     case CURLE_SSL_CACERT_BADFILE:
@@ -198,14 +216,14 @@ static ibk_code classify(const struct ibk_http_client *client, CURLcode result)
     case CURLE_SSL_ISSUER_ERROR:
         return IBK_E_TLS;
     default:
-        return uses_proxy(client) ? IBK_E_PROXY : IBK_E_CONNECT;
+        return uses_proxy(handle) ? IBK_E_PROXY : IBK_E_CONNECT;
     }
 }
 
 /* A broken exchange after sending. libcurl's error buffer is not used here: it may quote the answer. */
-static void describe_broken(const struct ibk_http_client *client, CURLcode result, char *what)
+static void describe_broken(const struct ibk_http_handle *handle, CURLcode result, char *what)
 {
-    const struct ibk_transfer *transfer = &client->transfer;
+    const struct ibk_transfer *transfer = &handle->transfer;
     if (transfer->replay_refused) {
         (void)snprintf(what, WHAT_SIZE, "connection lost after the request was sent");
         return;
@@ -220,7 +238,7 @@ static void describe_broken(const struct ibk_http_client *client, CURLcode resul
     case CURLE_RECV_ERROR:
     case CURLE_SEND_ERROR:
     case CURLE_COULDNT_CONNECT:
-        (void)snprintf(what, WHAT_SIZE, "connection lost while %s", phase_of(client));
+        (void)snprintf(what, WHAT_SIZE, "connection lost while %s", phase_of(handle));
         break;
     case CURLE_BAD_CONTENT_ENCODING:
         (void)snprintf(what, WHAT_SIZE, "answer cannot be decompressed");
@@ -230,55 +248,59 @@ static void describe_broken(const struct ibk_http_client *client, CURLcode resul
         (void)snprintf(what, WHAT_SIZE, "answer is not HTTP");
         break;
     default:
-        (void)snprintf(what, WHAT_SIZE, "failed while %s (%s)", phase_of(client), curl_easy_strerror(result));
+        (void)snprintf(what, WHAT_SIZE, "failed while %s (%s)", phase_of(handle), curl_easy_strerror(result));
     }
 }
 
-static void describe_too_large(const struct ibk_http_client *client, char *what)
+static void describe_too_large(const struct ibk_http_handle *handle, char *what)
 {
-    bool body = client->transfer.part == IBK_PART_BODY;
-    if (client->transfer.stop == IBK_OK) {
+    bool body = handle->transfer.part == IBK_PART_BODY;
+    if (handle->transfer.stop == IBK_OK) {
         (void)snprintf(what, WHAT_SIZE, "header of the answer too large for libcurl");
     } else {
         (void)snprintf(what, WHAT_SIZE, "%s of the answer over the limit of %zu bytes", body ? "body" : "header",
-                       body ? client->max_body_bytes : client->max_header_bytes);
+                       body ? handle->settings->max_body_bytes : handle->settings->max_header_bytes);
     }
 }
 
-static void describe(const struct ibk_http_client *client, ibk_code code, CURLcode result, char *what)
+static void describe(const struct ibk_http_handle *handle, ibk_code code, CURLcode result, char *what)
 {
     switch (code) {
     case IBK_E_INTERRUPTED:
     case IBK_E_CANCELLED:
-        (void)snprintf(what, WHAT_SIZE, "%s while %s", code == IBK_E_CANCELLED ? "cancelled" : "interrupted", phase_of(client));
+        (void)snprintf(what, WHAT_SIZE, "%s while %s", code == IBK_E_CANCELLED ? "cancelled" : "interrupted", phase_of(handle));
         break;
     case IBK_E_TIMEOUT:
-        (void)snprintf(what, WHAT_SIZE, "timed out while %s", phase_of(client));
+        (void)snprintf(what, WHAT_SIZE, "timed out while %s", phase_of(handle));
         break;
     case IBK_E_TOO_LARGE:
-        describe_too_large(client, what);
+        describe_too_large(handle, what);
         break;
     case IBK_E_NO_MEMORY:
-        (void)snprintf(what, WHAT_SIZE, "out of memory while %s", phase_of(client));
+        (void)snprintf(what, WHAT_SIZE, "out of memory while %s", phase_of(handle));
         break;
     case IBK_E_RESOLVE:
         (void)snprintf(what, WHAT_SIZE, "host name not found");
         break;
     case IBK_E_TLS:
-        describe_tls(client, result, what);
+        describe_tls(handle, result, what);
         break;
     case IBK_E_CA_MISSING:
         (void)snprintf(what, WHAT_SIZE, "no certificate authorities in %.120s",
-                       client->ca_file != NULL ? client->ca_file : "the file found on this system");
+                       handle->settings->ca_file != NULL ? handle->settings->ca_file : "the file found on this system");
         break;
     case IBK_E_PROXY:
-        describe_proxy(client, result, what);
+        describe_proxy(handle, result, what);
         break;
     case IBK_E_CONNECT:
-        (void)snprintf(what, WHAT_SIZE, "%s", words_of_errno(number_of(client->easy, CURLINFO_OS_ERRNO)));
+        if (is_cut_off(handle, result)) {
+            (void)snprintf(what, WHAT_SIZE, "connection lost while %s", phase_of(handle));
+            break;
+        }
+        (void)snprintf(what, WHAT_SIZE, "%s", words_of_errno(number_of(handle->easy, CURLINFO_OS_ERRNO)));
         break;
     default:
-        describe_broken(client, result, what);
+        describe_broken(handle, result, what);
     }
 }
 
@@ -293,17 +315,17 @@ static int cut(ibk_span text, int most)
     return text.len > (size_t)most ? most : (int)text.len;
 }
 
-ibk_code ibk_http_transfer_fail(struct ibk_http_client *client, CURLcode result, struct ibk_error *err)
+ibk_code ibk_http_transfer_fail(struct ibk_http_handle *handle, CURLcode result, struct ibk_error *err)
 {
-    const struct ibk_transfer *transfer = &client->transfer;
+    const struct ibk_transfer *transfer = &handle->transfer;
     const struct ibk_url *url = &transfer->url;
-    bool sent = transfer->attempts > 0;
+    bool sent = transfer->written;
     long elapsed_ms = (long)((ibk_http_now_us() - transfer->started_us) / 1000);
     ibk_span port = url->port.len > 0 ? url->port : ibk_span_text(transfer->secure ? "443" : "80");
     char what[WHAT_SIZE];
 
-    ibk_code code = classify(client, result);
-    describe(client, code, result, what);
+    ibk_code code = classify(handle, result);
+    describe(handle, code, result, what);
     if (sent && !transfer->request->repeatable && !keeps_code(code)) {
         code = IBK_E_OUTCOME_UNKNOWN;
     }

@@ -2,12 +2,17 @@
  * http_internal.h - what the files of csrc/http share.
  *
  *   global.c     libcurl, once per process
- *   options.c    a client: its handles and the options that never change
+ *   options.c    what a client was asked to do: checked and copied
  *   cabundle.c   where certificate authorities are found
+ *   handle.c     one easy handle, hardened, and one exchange after the other on it
  *   request.c    checking a request and handing it to libcurl
  *   response.c   collecting the answer
- *   transfer.c   the loop that runs one exchange
  *   failure.c    from libcurl's result to ibk_error
+ *   sockets.c    which sockets are open, and whether an idle one has died
+ *   transfer.c   the blocking client: the loop that runs one exchange on the caller's thread
+ *   wake.c       a descriptor that wakes a poll in another thread
+ *   mailbox.c    where what is finished waits for its taker
+ *   engine.c     the callers' side of the engine; engine_thread.c its own; engine_process.c start, end, fork and exit
  */
 #ifndef IBK_HTTP_INTERNAL_H
 #define IBK_HTTP_INTERNAL_H
@@ -28,9 +33,7 @@
 #error "libcurl 7.84 or newer is required"
 #endif
 
-#define IBK_MAX_ATTEMPTS 2 /* connections that one repeatable request may be sent on */
-#define IBK_MAX_KEPT 4     /* idle connections of a client */
-#define IBK_MAX_SOCKETS 8  /* those, and the ones being opened */
+#define IBK_MAX_KEPT 4 /* idle connections of a blocking client */
 #define IBK_MAX_METHOD 16
 #define IBK_MAX_HEADERS 128
 #define IBK_MAX_HEADER_TEXT 65536u /* bytes of all lines of a request */
@@ -43,29 +46,8 @@ enum ibk_answer_part {
     IBK_PART_BODY     /* everything later: body, and trailers, which are dropped */
 };
 
-/* One exchange, from ibk_http_send's first line to its last. */
-struct ibk_transfer {
-    const struct ibk_http_request *request;
-    struct ibk_http_response *response;
-    struct ibk_url url;
-    int64_t started_us;
-    int attempts;         /* how often libcurl was about to write the request */
-    bool replay_refused;  /* libcurl wanted to write it once more, and was not allowed to */
-    bool secure;          /* https */
-    bool started;         /* libcurl has it */
-    curl_socket_t socket; /* opened for it last, or CURL_SOCKET_BAD */
-    bool tcp_connected;   /* that one was, when it was closed again */
-    enum ibk_answer_part part;
-    size_t header_bytes; /* received so far, interim answers and trailers included */
-    ibk_code stop;       /* why we ended the transfer ourselves, or IBK_OK */
-};
-
-struct ibk_http_client {
-    CURL *easy;
-    CURLM *multi;
-    pid_t pid;
-    atomic_flag busy;
-    atomic_bool cancelled;
+/* The options of a client, copied. Handles borrow them. */
+struct ibk_http_settings {
     char *ca_file;
     char *ca_path;
     char *proxy;
@@ -73,9 +55,49 @@ struct ibk_http_client {
     long connect_timeout_ms;
     size_t max_header_bytes;
     size_t max_body_bytes;
+};
+
+/* One exchange, from ibk_http_handle_begin to ibk_http_handle_end. */
+struct ibk_transfer {
+    const struct ibk_http_request *request;
+    struct ibk_http_response *response;
+    struct ibk_url url;
+    int64_t started_us;
+    bool written;         /* libcurl was about to write the request: it may have got there */
+    bool replay_refused;  /* libcurl wanted to write it once more, and was not allowed to */
+    bool found_dead;      /* nothing was written, since the kept connection had ended */
+    bool secure;          /* https */
+    bool started;         /* libcurl has it */
+    bool queued;          /* it never got a connection, since as many as allowed were busy */
+    bool opened;          /* a connection of its own: not a kept one */
+    curl_socket_t socket; /* opened for it last, or CURL_SOCKET_BAD */
+    bool tcp_connected;   /* that one was, when it was closed again */
+    enum ibk_answer_part part;
+    size_t header_bytes; /* received so far, interim answers and trailers included */
+    ibk_code stop;       /* why we ended the transfer ourselves, or IBK_OK */
+};
+
+/* The sockets that one multi handle has open. */
+struct ibk_socket {
+    curl_socket_t fd;
+    dev_t device; /* with inode: which socket that number stands for */
+    ino_t inode;
+    int local_port;              /* 0: not asked for yet */
+    struct ibk_transfer *opener; /* NULL once that is over */
+};
+struct ibk_sockets {
+    struct ibk_socket *list;
+    size_t count;
+    size_t room;
+};
+
+/* One easy handle with the options that never change, and the exchange that it is in. It has no connections of its own. */
+struct ibk_http_handle {
+    CURL *easy;
+    const struct ibk_http_settings *settings;
+    struct ibk_sockets *sockets; /* of the multi handle that it runs in */
+    bool shares_connections;     /* with other handles, so that a kept one is looked at just before it is written to */
     bool ca_ready;
-    curl_socket_t sockets[IBK_MAX_SOCKETS]; /* open now, except those for which there was no room */
-    size_t socket_count;
     enum { IBK_SCHEME_NONE, IBK_SCHEME_HTTP, IBK_SCHEME_HTTPS } scheme; /* what the handle is set up for */
     struct ibk_buf url;         /* and request target, with a NUL each; kept for its memory, as the next two are */
     struct ibk_buf header_text; /* "Name: value\0" lines */
@@ -84,7 +106,51 @@ struct ibk_http_client {
     char curl_text[CURL_ERROR_SIZE];
 };
 
-/* transfer.c. Microseconds on a clock that never jumps. */
+/* The blocking client. */
+struct ibk_http_client {
+    struct ibk_http_settings settings;
+    struct ibk_sockets sockets;
+    struct ibk_http_handle handle;
+    CURLM *multi;
+    pid_t pid;
+    atomic_flag busy;
+    atomic_bool cancelled;
+};
+
+/* options.c. The settings are zeroed first; where that fails, they still are to be cleaned. */
+ibk_code ibk_http_settings_init(struct ibk_http_settings *settings, const struct ibk_http_options *options, struct ibk_error *err)
+    IBK_MUST_USE;
+void ibk_http_settings_clean(struct ibk_http_settings *settings);
+
+/* sockets.c. A socket for which there is no memory is not in the table. */
+ibk_code ibk_sockets_init(struct ibk_sockets *sockets, struct ibk_error *err) IBK_MUST_USE;
+void ibk_sockets_clean(struct ibk_sockets *sockets);
+void ibk_sockets_add(struct ibk_sockets *sockets, curl_socket_t fd, struct ibk_transfer *opener);
+void ibk_sockets_remove(struct ibk_sockets *sockets, curl_socket_t fd);
+/* The transfer is over: its address may become another's. */
+void ibk_sockets_forget(struct ibk_sockets *sockets, const struct ibk_transfer *opener);
+/* For when all are idle. On an idle HTTP/1.1 connection nothing may arrive, so one where something did has died: it is ended. */
+void ibk_sockets_end_dead(struct ibk_sockets *sockets);
+/* Whether all sockets with that local port are idle and alive; false where there is none. */
+bool ibk_sockets_are_quiet(struct ibk_sockets *sockets, int local_port);
+
+/*
+ * handle.c. `settings` and `sockets` outlive the handle.
+ *
+ * An exchange: begin, then run handle->easy in a multi handle and take it out again, then end. `request` and `response`, and
+ * what the request points to, live until the end. `result` is what libcurl gave. Where begin or end fails, the response is
+ * clean and the handle ready for the next exchange.
+ */
+ibk_code ibk_http_handle_init(struct ibk_http_handle *handle, const struct ibk_http_settings *settings,
+                              struct ibk_sockets *sockets, struct ibk_error *err) IBK_MUST_USE;
+void ibk_http_handle_clean(struct ibk_http_handle *handle);
+ibk_code ibk_http_handle_begin(struct ibk_http_handle *handle, const struct ibk_http_request *request,
+                               struct ibk_http_response *response, struct ibk_error *err) IBK_MUST_USE;
+ibk_code ibk_http_handle_end(struct ibk_http_handle *handle, CURLcode result, struct ibk_error *err) IBK_MUST_USE;
+/* Instead of the end, where nobody wants to know, or after it. */
+void ibk_http_handle_abandon(struct ibk_http_handle *handle);
+
+/* handle.c. Microseconds on a clock that never jumps. */
 int64_t ibk_http_now_us(void);
 
 /* libcurl leaves entries in OpenSSL's error queue of this thread, where Python's ssl module would take them for its own. */
@@ -92,15 +158,25 @@ void ibk_http_forget_openssl_errors(void);
 
 /* request.c. err has no `sent`: nothing has been. */
 ibk_code ibk_http_request_check(const struct ibk_http_request *request, struct ibk_url *url, struct ibk_error *err) IBK_MUST_USE;
-ibk_code ibk_http_request_apply(struct ibk_http_client *client, struct ibk_error *err) IBK_MUST_USE;
+ibk_code ibk_http_request_apply(struct ibk_http_handle *handle, struct ibk_error *err) IBK_MUST_USE;
 /* libcurl forgets the memory that it borrowed for the request. */
-void ibk_http_request_release(struct ibk_http_client *client);
+void ibk_http_request_release(struct ibk_http_handle *handle);
 /* True for bytes that may stand in a header value: everything but control characters, and the tab. */
 bool ibk_http_is_header_value(ibk_span value);
 
-/* response.c: libcurl's callbacks; context is the client. */
+/* response.c: libcurl's callbacks; context is the handle. */
 size_t ibk_http_on_header(char *line, size_t size, size_t count, void *context);
 size_t ibk_http_on_body(char *bytes, size_t size, size_t count, void *context);
+
+/* wake.c. Both ends are one descriptor where the system has such. */
+struct ibk_wake {
+    int read_end; /* to be polled */
+    int write_end;
+};
+ibk_code ibk_wake_init(struct ibk_wake *wake, struct ibk_error *err) IBK_MUST_USE;
+void ibk_wake_clean(struct ibk_wake *wake);
+void ibk_wake_raise(const struct ibk_wake *wake);
+void ibk_wake_clear(const struct ibk_wake *wake);
 
 /* cabundle.c */
 struct ibk_ca_place {
@@ -109,10 +185,10 @@ struct ibk_ca_place {
 };
 ibk_code ibk_ca_search(const struct ibk_ca_place *places, size_t count, char *file, size_t file_size, char *path,
                        size_t path_size, struct ibk_error *err) IBK_MUST_USE;
-ibk_code ibk_http_ca_apply(struct ibk_http_client *client, struct ibk_error *err) IBK_MUST_USE;
+ibk_code ibk_http_ca_apply(struct ibk_http_handle *handle, struct ibk_error *err) IBK_MUST_USE;
 
 /* failure.c: result is what libcurl gave for the transfer. Returns the code that it put into err, never IBK_OK. */
-ibk_code ibk_http_transfer_fail(struct ibk_http_client *client, CURLcode result, struct ibk_error *err);
+ibk_code ibk_http_transfer_fail(struct ibk_http_handle *handle, CURLcode result, struct ibk_error *err);
 /* After curl_easy_setopt or the like failed before the transfer began. */
 ibk_code ibk_http_setup_fail(CURLcode result, const char *where, struct ibk_error *err);
 

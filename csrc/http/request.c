@@ -50,10 +50,27 @@ static bool is_reserved(ibk_span name)
     return false;
 }
 
+/* All lines in set_headers's notation, and the two that it may add. */
+static size_t text_size(const struct ibk_http_request *request)
+{
+    size_t size = sizeof "Content-Type:" + sizeof "Expect:";
+    for (size_t i = 0; i < request->header_count && size <= IBK_MAX_HEADER_TEXT; i++) {
+        const struct ibk_http_header *header = &request->headers[i];
+        if (!ibk_add_size(size, header->name.len, &size) || !ibk_add_size(size, header->value.len, &size) ||
+            !ibk_add_size(size, sizeof ": ", &size)) {
+            return SIZE_MAX;
+        }
+    }
+    return size;
+}
+
 static ibk_code check_headers(const struct ibk_http_request *request, struct ibk_error *err)
 {
     if (request->header_count > IBK_MAX_HEADERS) {
         return ibk_fail(err, IBK_E_HEADER, where, "%zu headers are over the limit of %d", request->header_count, IBK_MAX_HEADERS);
+    }
+    if (text_size(request) > IBK_MAX_HEADER_TEXT) {
+        return ibk_fail(err, IBK_E_HEADER, where, "headers: more than %u bytes", IBK_MAX_HEADER_TEXT);
     }
     for (size_t i = 0; i < request->header_count; i++) {
         ibk_span name = request->headers[i].name;
@@ -114,6 +131,12 @@ ibk_code ibk_http_request_check(const struct ibk_http_request *request, struct i
     return IBK_OK;
 }
 
+ibk_code ibk_http_request_validate(const struct ibk_http_request *request, struct ibk_error *err)
+{
+    struct ibk_url url;
+    return ibk_http_request_check(request, &url, err);
+}
+
 static bool is_blank(ibk_span value)
 {
     for (size_t i = 0; i < value.len; i++) {
@@ -143,13 +166,13 @@ static void put_removal(struct ibk_buf *text, const char *name)
     ibk_buf_put(text, ibk_span_of(":\0", 2));
 }
 
-/* A list for libcurl in memory that the client keeps, instead of two allocations a header. Returns NULL where it is empty. */
-static struct curl_slist *link_lines(struct ibk_http_client *client)
+/* A list for libcurl in memory that the handle keeps, instead of two allocations a header. Returns NULL where it is empty. */
+static struct curl_slist *link_lines(struct ibk_http_handle *handle)
 {
-    struct curl_slist *list = client->header_list;
+    struct curl_slist *list = handle->header_list;
     size_t count = 0;
-    for (size_t start = 0; start < client->header_text.len; count++) {
-        char *line = (char *)client->header_text.data + start;
+    for (size_t start = 0; start < handle->header_text.len; count++) {
+        char *line = (char *)handle->header_text.data + start;
         list[count] = (struct curl_slist){.data = line, .next = NULL};
         if (count > 0) {
             list[count - 1].next = &list[count];
@@ -159,10 +182,10 @@ static struct curl_slist *link_lines(struct ibk_http_client *client)
     return count > 0 ? list : NULL;
 }
 
-static CURLcode set_headers(struct ibk_http_client *client, bool has_body)
+static CURLcode set_headers(struct ibk_http_handle *handle, bool has_body)
 {
-    const struct ibk_http_request *request = client->transfer.request;
-    struct ibk_buf *text = &client->header_text;
+    const struct ibk_http_request *request = handle->transfer.request;
+    struct ibk_buf *text = &handle->header_text;
     bool typed = false;
 
     text->len = 0;
@@ -179,78 +202,79 @@ static CURLcode set_headers(struct ibk_http_client *client, bool has_body)
     if (text->broken != IBK_OK) {
         return CURLE_OUT_OF_MEMORY; /* the last line may be cut */
     }
-    return curl_easy_setopt(client->easy, CURLOPT_HTTPHEADER, link_lines(client));
+    return curl_easy_setopt(handle->easy, CURLOPT_HTTPHEADER, link_lines(handle));
 }
 
-static CURLcode set_body(struct ibk_http_client *client)
+static CURLcode set_body(struct ibk_http_handle *handle)
 {
     static const char nothing[] = "";
-    ibk_span body = client->transfer.request->body;
-    CURLcode result = curl_easy_setopt(client->easy, CURLOPT_POST, 1L);
+    ibk_span body = handle->transfer.request->body;
+    CURLcode result = curl_easy_setopt(handle->easy, CURLOPT_POST, 1L);
     if (result == CURLE_OK) {
-        result = curl_easy_setopt(client->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.len);
+        result = curl_easy_setopt(handle->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)body.len);
     }
     if (result == CURLE_OK) {
         /* Borrowed, not copied: the span outlives the transfer. Without one libcurl would read the body from stdin. */
         result =
-            curl_easy_setopt(client->easy, CURLOPT_POSTFIELDS, body.len > 0 ? (const void *)body.data : (const void *)nothing);
+            curl_easy_setopt(handle->easy, CURLOPT_POSTFIELDS, body.len > 0 ? (const void *)body.data : (const void *)nothing);
     }
     return result;
 }
 
-static CURLcode set_method(struct ibk_http_client *client, bool has_body)
+static CURLcode set_method(struct ibk_http_handle *handle, bool has_body)
 {
-    ibk_span method = client->transfer.request->method;
+    ibk_span method = handle->transfer.request->method;
     char name[IBK_MAX_METHOD + 1] = {0};
     bool head = is_text(method, "HEAD");
     CURLcode result;
 
     if (has_body) {
-        result = set_body(client);
+        result = set_body(handle);
     } else if (head) {
-        result = curl_easy_setopt(client->easy, CURLOPT_NOBODY, 1L);
+        result = curl_easy_setopt(handle->easy, CURLOPT_NOBODY, 1L);
     } else {
-        result = curl_easy_setopt(client->easy, CURLOPT_HTTPGET, 1L);
+        result = curl_easy_setopt(handle->easy, CURLOPT_HTTPGET, 1L);
     }
     if (result != CURLE_OK) {
         return result;
     }
     memcpy(name, method.data, method.len);
     bool implied = head || is_text(method, has_body ? "POST" : "GET");
-    return curl_easy_setopt(client->easy, CURLOPT_CUSTOMREQUEST, implied ? NULL : name);
+    return curl_easy_setopt(handle->easy, CURLOPT_CUSTOMREQUEST, implied ? NULL : name);
 }
 
-/* A client mostly speaks one scheme, so this is rarely done twice. Plain http stays on this machine: past the proxy. */
-static CURLcode set_scheme(struct ibk_http_client *client)
+/* A handle mostly speaks one scheme, so this is rarely done twice. Plain http stays on this machine: past the proxy. */
+static CURLcode set_scheme(struct ibk_http_handle *handle)
 {
-    bool secure = client->transfer.secure;
-    if (client->scheme == (secure ? IBK_SCHEME_HTTPS : IBK_SCHEME_HTTP)) {
+    bool secure = handle->transfer.secure;
+    if (handle->scheme == (secure ? IBK_SCHEME_HTTPS : IBK_SCHEME_HTTP)) {
         return CURLE_OK;
     }
-    client->scheme = IBK_SCHEME_NONE;
+    handle->scheme = IBK_SCHEME_NONE;
 #if LIBCURL_VERSION_NUM >= 0x075500
-    CURLcode result = curl_easy_setopt(client->easy, CURLOPT_PROTOCOLS_STR, secure ? "https" : "http");
+    CURLcode result = curl_easy_setopt(handle->easy, CURLOPT_PROTOCOLS_STR, secure ? "https" : "http");
 #else
-    CURLcode result = curl_easy_setopt(client->easy, CURLOPT_PROTOCOLS, (long)(secure ? CURLPROTO_HTTPS : CURLPROTO_HTTP));
+    CURLcode result = curl_easy_setopt(handle->easy, CURLOPT_PROTOCOLS, (long)(secure ? CURLPROTO_HTTPS : CURLPROTO_HTTP));
 #endif
     if (result == CURLE_OK) {
         /* "" and not NULL, which would let libcurl ask the environment. */
-        result = curl_easy_setopt(client->easy, CURLOPT_PROXY, secure && client->proxy != NULL ? client->proxy : "");
+        result = curl_easy_setopt(handle->easy, CURLOPT_PROXY,
+                                  secure && handle->settings->proxy != NULL ? handle->settings->proxy : "");
     }
     if (result == CURLE_OK) {
-        client->scheme = secure ? IBK_SCHEME_HTTPS : IBK_SCHEME_HTTP;
+        handle->scheme = secure ? IBK_SCHEME_HTTPS : IBK_SCHEME_HTTP;
     }
     return result;
 }
 
 /* The URL, and what follows the method on the wire: newer versions of libcurl would drop a '?' with nothing behind it. */
-static CURLcode set_url(struct ibk_http_client *client)
+static CURLcode set_url(struct ibk_http_handle *handle)
 {
-    const struct ibk_url *parts = &client->transfer.url;
-    struct ibk_buf *text = &client->url;
+    const struct ibk_url *parts = &handle->transfer.url;
+    struct ibk_buf *text = &handle->url;
 
     text->len = 0;
-    ibk_buf_put(text, client->transfer.request->url);
+    ibk_buf_put(text, handle->transfer.request->url);
     ibk_buf_put_byte(text, '\0');
     size_t target = text->len;
     if (parts->path.len == 0) {
@@ -265,38 +289,35 @@ static CURLcode set_url(struct ibk_http_client *client)
     if (text->broken != IBK_OK) {
         return CURLE_OUT_OF_MEMORY;
     }
-    CURLcode result = curl_easy_setopt(client->easy, CURLOPT_URL, (const char *)text->data);
+    CURLcode result = curl_easy_setopt(handle->easy, CURLOPT_URL, (const char *)text->data);
     return result != CURLE_OK ? result
-                              : curl_easy_setopt(client->easy, CURLOPT_REQUEST_TARGET, (const char *)text->data + target);
+                              : curl_easy_setopt(handle->easy, CURLOPT_REQUEST_TARGET, (const char *)text->data + target);
 }
 
-ibk_code ibk_http_request_apply(struct ibk_http_client *client, struct ibk_error *err)
+ibk_code ibk_http_request_apply(struct ibk_http_handle *handle, struct ibk_error *err)
 {
-    const struct ibk_http_request *request = client->transfer.request;
+    const struct ibk_http_request *request = handle->transfer.request;
     ibk_span method = request->method;
     bool has_body = request->body.data != NULL || is_text(method, "POST") || is_text(method, "PUT") || is_text(method, "PATCH");
 
-    if (client->transfer.secure) {
-        ibk_code code = ibk_http_ca_apply(client, err);
+    if (handle->transfer.secure) {
+        ibk_code code = ibk_http_ca_apply(handle, err);
         if (code != IBK_OK) {
             return code;
         }
     }
-    CURLcode result = set_scheme(client);
+    CURLcode result = set_scheme(handle);
     if (result == CURLE_OK) {
-        result = set_url(client);
+        result = set_url(handle);
     }
     if (result == CURLE_OK) {
-        result = set_method(client, has_body);
+        result = set_method(handle, has_body);
     }
     if (result == CURLE_OK) {
-        result = curl_easy_setopt(client->easy, CURLOPT_TIMEOUT_MS, request->timeout_ms);
+        result = curl_easy_setopt(handle->easy, CURLOPT_TIMEOUT_MS, request->timeout_ms);
     }
     if (result == CURLE_OK) {
-        result = set_headers(client, has_body);
-    }
-    if (client->header_text.broken == IBK_E_LIMIT) {
-        return ibk_fail(err, IBK_E_HEADER, where, "headers: more than %u bytes", IBK_MAX_HEADER_TEXT);
+        result = set_headers(handle, has_body);
     }
     return result == CURLE_OK ? IBK_OK : ibk_http_setup_fail(result, where, err);
 }
@@ -308,12 +329,12 @@ static void refresh(struct ibk_buf *buf)
     }
 }
 
-void ibk_http_request_release(struct ibk_http_client *client)
+void ibk_http_request_release(struct ibk_http_handle *handle)
 {
-    (void)curl_easy_setopt(client->easy, CURLOPT_HTTPHEADER, NULL);
-    (void)curl_easy_setopt(client->easy, CURLOPT_POSTFIELDS, NULL);
-    refresh(&client->url);
-    refresh(&client->header_text);
-    client->transfer.request = NULL;
-    client->transfer.response = NULL;
+    (void)curl_easy_setopt(handle->easy, CURLOPT_HTTPHEADER, NULL);
+    (void)curl_easy_setopt(handle->easy, CURLOPT_POSTFIELDS, NULL);
+    refresh(&handle->url);
+    refresh(&handle->header_text);
+    handle->transfer.request = NULL;
+    handle->transfer.response = NULL;
 }

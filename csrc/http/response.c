@@ -42,13 +42,13 @@ static bool is_interim(ibk_span line)
 
 size_t ibk_http_on_header(char *data, size_t size, size_t count, void *context)
 {
-    struct ibk_http_client *client = context;
-    struct ibk_transfer *transfer = &client->transfer;
+    struct ibk_http_handle *handle = context;
+    struct ibk_transfer *transfer = &handle->transfer;
     struct ibk_buf *block = &transfer->response->header_block;
     ibk_span line = ibk_span_of(data, size * count);
     bool last = line.len > 0 && is_line_end(line.data[0]);
 
-    if (line.len > client->max_header_bytes - transfer->header_bytes) {
+    if (line.len > handle->settings->max_header_bytes - transfer->header_bytes) {
         return stop(transfer, IBK_E_TOO_LARGE);
     }
     transfer->header_bytes += line.len;
@@ -74,12 +74,12 @@ size_t ibk_http_on_header(char *data, size_t size, size_t count, void *context)
 
 size_t ibk_http_on_body(char *data, size_t size, size_t count, void *context)
 {
-    struct ibk_http_client *client = context;
-    struct ibk_transfer *transfer = &client->transfer;
+    struct ibk_http_handle *handle = context;
+    struct ibk_transfer *transfer = &handle->transfer;
     struct ibk_buf *body = &transfer->response->body;
     size_t len = size * count;
 
-    if (len > client->max_body_bytes - body->len) {
+    if (len > handle->settings->max_body_bytes - body->len) {
         return stop(transfer, IBK_E_TOO_LARGE);
     }
     ibk_buf_put(body, ibk_span_of(data, len));

@@ -1,25 +1,76 @@
-/* transfer.c - the loop that runs one exchange. */
+/* transfer.c - the blocking client: the loop that runs one exchange on the caller's thread. */
 #include "http_internal.h"
 
-#include <poll.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #define TICK_MS 50        /* how long a stalled transfer waits before it asks the hook */
 #define CALM_TICK_MS 1000 /* without a hook: cancelling wakes the poll, and libcurl knows its own deadlines */
 #define MIN_ASK_US 5000   /* libcurl's own timers end polls early; the hook costs a turn of Python's lock */
 
-int64_t ibk_http_now_us(void)
+static ibk_code fill(struct ibk_http_client *client, const struct ibk_http_options *options, struct ibk_error *err)
 {
-    struct timespec now = {0};
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+    client->pid = getpid();
+    atomic_flag_clear(&client->busy);
+    atomic_init(&client->cancelled, false);
+    ibk_code code = ibk_http_settings_init(&client->settings, options, err);
+    if (code == IBK_OK) {
+        code = ibk_sockets_init(&client->sockets, err);
+    }
+    if (code == IBK_OK) {
+        code = ibk_http_handle_init(&client->handle, &client->settings, &client->sockets, err);
+    }
+    if (code != IBK_OK) {
+        return code;
+    }
+    client->multi = curl_multi_init();
+    if (client->multi == NULL) {
+        return ibk_fail_memory(err, "ibk_http_client_new");
+    }
+    if (curl_multi_setopt(client->multi, CURLMOPT_MAXCONNECTS, (long)IBK_MAX_KEPT) != CURLM_OK) {
+        return ibk_http_setup_fail(CURLE_UNKNOWN_OPTION, "ibk_http_client_new", err);
+    }
+    return IBK_OK;
 }
 
-void ibk_http_forget_openssl_errors(void)
+ibk_code ibk_http_client_new(const struct ibk_http_options *options, struct ibk_http_client **out, struct ibk_error *err)
 {
-    (void)ibk_fail_ossl(NULL, IBK_E_TLS, "", ""); /* it leaves the queue empty */
+    *out = NULL;
+    ibk_code code = ibk_http_global_init(err);
+    if (code != IBK_OK) {
+        return code;
+    }
+    struct ibk_http_client *client = ibk_alloc(sizeof *client);
+    if (client == NULL) {
+        return ibk_fail_memory(err, __func__);
+    }
+    memset(client, 0, sizeof *client);
+    code = fill(client, options, err);
+    if (code != IBK_OK) {
+        ibk_http_client_free(client);
+        return code;
+    }
+    *out = client;
+    return IBK_OK;
+}
+
+void ibk_http_client_free(struct ibk_http_client *client)
+{
+    if (client == NULL) {
+        return;
+    }
+    /*
+     * In a forked child the handles share their sockets with the parent: closing would send TLS's goodbye on the parent's
+     * connection. They are abandoned, memory and descriptors included.
+     */
+    if (client->pid != getpid()) {
+        return;
+    }
+    ibk_http_handle_clean(&client->handle);
+    (void)curl_multi_cleanup(client->multi);
+    ibk_http_forget_openssl_errors();
+    ibk_sockets_clean(&client->sockets);
+    ibk_http_settings_clean(&client->settings);
+    ibk_free(client);
 }
 
 static bool take_cancellation(struct ibk_http_client *client)
@@ -63,42 +114,21 @@ static CURLcode of_multi(CURLMcode trouble)
     return trouble == CURLM_OUT_OF_MEMORY ? CURLE_OUT_OF_MEMORY : CURLE_FAILED_INIT;
 }
 
-/*
- * libcurl looks at a kept connection before it reuses it, but some versions (7.88) take one for live that the server has
- * closed with TLS's goodbye, or reset. The next POST would be written to it, and end as "outcome unknown" every time the
- * server's idle time had run out. On an idle HTTP/1.1 connection nothing may arrive, so one where something did is emptied
- * and shut down: what libcurl finds then is the end of the stream, which every version understands.
- */
-static void retire_dead_connections(struct ibk_http_client *client)
-{
-    struct pollfd ends[IBK_MAX_SOCKETS];
-    uint8_t dropped[4096];
-
-    for (size_t i = 0; i < client->socket_count; i++) {
-        ends[i] = (struct pollfd){.fd = client->sockets[i], .events = POLLIN};
-    }
-    if (client->socket_count == 0 || poll(ends, (nfds_t)client->socket_count, 0) <= 0) {
-        return;
-    }
-    for (size_t i = 0; i < client->socket_count; i++) {
-        if (ends[i].revents != 0) {
-            (void)shutdown(ends[i].fd, SHUT_RDWR);
-            for (int pieces = 0; pieces < 16 && recv(ends[i].fd, dropped, sizeof dropped, 0) > 0; pieces++) {
-            }
-        }
-    }
-}
-
 static CURLcode run(struct ibk_http_client *client, const struct ibk_http_hooks *hooks)
 {
-    struct ibk_transfer *transfer = &client->transfer;
+    struct ibk_transfer *transfer = &client->handle.transfer;
     int tick = hooks != NULL && hooks->interrupt != NULL ? TICK_MS : CALM_TICK_MS;
     int64_t asked_us = transfer->started_us;
     int running = 1;
     int ready = 0;
 
-    retire_dead_connections(client);
-    CURLMcode trouble = curl_multi_add_handle(client->multi, client->easy);
+    /*
+     * libcurl looks at a kept connection before it reuses it, but some versions (7.88) take one for live that the server has
+     * closed with TLS's goodbye, or reset. The next POST would be written to it, and end as "outcome unknown" every time the
+     * server's idle time had run out.
+     */
+    ibk_sockets_end_dead(&client->sockets);
+    CURLMcode trouble = curl_multi_add_handle(client->multi, client->handle.easy);
     if (trouble != CURLM_OK) {
         return of_multi(trouble);
     }
@@ -120,47 +150,25 @@ static CURLcode run(struct ibk_http_client *client, const struct ibk_http_hooks 
     } else if (running == 0) {
         result = result_of(client->multi);
     }
-    (void)curl_multi_remove_handle(client->multi, client->easy); /* closes the connection where the answer is not complete */
+    (void)curl_multi_remove_handle(client->multi,
+                                   client->handle.easy); /* closes the connection where the answer is not complete */
     return result;
 }
 
-static void complete(struct ibk_http_client *client)
+static ibk_code exchange(struct ibk_http_client *client, const struct ibk_http_request *request,
+                         const struct ibk_http_hooks *hooks, struct ibk_http_response *out, struct ibk_error *err)
 {
-    struct ibk_http_response *response = client->transfer.response;
-    long connects = 0;
-    (void)curl_easy_getinfo(client->easy, CURLINFO_RESPONSE_CODE, &response->status);
-    (void)curl_easy_getinfo(client->easy, CURLINFO_NUM_CONNECTS, &connects);
-    response->reused_connection = connects == 0;
-    response->elapsed_us = ibk_http_now_us() - client->transfer.started_us;
-}
-
-static ibk_code exchange(struct ibk_http_client *client, const struct ibk_http_hooks *hooks, struct ibk_error *err)
-{
-    struct ibk_transfer *transfer = &client->transfer;
-    ibk_code code = ibk_http_request_check(transfer->request, &transfer->url, err);
+    ibk_code code = ibk_http_handle_begin(&client->handle, request, out, err);
     if (code != IBK_OK) {
         return code;
     }
-    transfer->secure = transfer->url.scheme.len == strlen("https");
-    code = ibk_http_request_apply(client, err);
-    if (code != IBK_OK) {
-        return code;
-    }
-    client->curl_text[0] = '\0';
     CURLcode result = CURLE_ABORTED_BY_CALLBACK;
     if (take_cancellation(client)) {
-        transfer->stop = IBK_E_CANCELLED;
+        client->handle.transfer.stop = IBK_E_CANCELLED;
     } else {
         result = run(client, hooks);
     }
-    if (result == CURLE_OK && transfer->part != IBK_PART_BODY) {
-        result = CURLE_PARTIAL_FILE; /* libcurl is content with headers that end in the middle */
-    }
-    if (result != CURLE_OK) {
-        return ibk_http_transfer_fail(client, result, err);
-    }
-    complete(client);
-    return IBK_OK;
+    return ibk_http_handle_end(&client->handle, result, err);
 }
 
 ibk_code ibk_http_send(struct ibk_http_client *client, const struct ibk_http_request *request, const struct ibk_http_hooks *hooks,
@@ -173,27 +181,12 @@ ibk_code ibk_http_send(struct ibk_http_client *client, const struct ibk_http_req
     if (atomic_flag_test_and_set(&client->busy)) {
         return ibk_fail(err, IBK_E_BUSY, __func__, "the client is already in a transfer");
     }
-    client->transfer =
-        (struct ibk_transfer){.request = request, .response = out, .started_us = ibk_http_now_us(), .socket = CURL_SOCKET_BAD};
-    ibk_buf_init(&out->header_block, client->max_header_bytes);
-    ibk_buf_init(&out->body, client->max_body_bytes);
-    ibk_code code = exchange(client, hooks, err);
-    ibk_http_request_release(client);
-    if (client->transfer.secure) {
+    ibk_code code = exchange(client, request, hooks, out, err);
+    if (client->handle.transfer.secure) {
         ibk_http_forget_openssl_errors();
-    }
-    if (code != IBK_OK) {
-        ibk_http_response_clean(out);
     }
     atomic_flag_clear(&client->busy);
     return code;
-}
-
-void ibk_http_response_clean(struct ibk_http_response *response)
-{
-    ibk_buf_clean(&response->header_block);
-    ibk_buf_clean(&response->body);
-    memset(response, 0, sizeof *response);
 }
 
 void ibk_http_cancel(struct ibk_http_client *client)

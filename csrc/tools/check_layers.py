@@ -16,17 +16,26 @@ from pathlib import Path
 
 PACKAGE = "ibkr_oauth"
 
-OAUTH_HEADERS = r"ibk/(oauth|key|mac|dh|lst|params)\.h"
+OAUTH_HEADERS = r"ibk/(oauth|key|mac|dh|lst|params|signer)\.h"
+NETWORK_HEADERS = r"ibk/(http|mailbox|engine)\.h"
+SESSION_HEADERS = r"ibk/keepalive\.h"
 # Folders of C files, what they may not include, and why.
 INCLUDE_RULES = [
     ("csrc/core", r"Python\.h", "the core must build without Python"),
     ("csrc/http", r"Python\.h", "the transport must build without Python"),
-    ("csrc/include", r"Python\.h", "the core and the transport must build without Python"),
+    ("csrc/session", r"Python\.h", "the session must build without Python"),
+    ("csrc/include", r"Python\.h", "all below the binding must build without Python"),
     ("csrc/core", r"curl/.*", "the core knows no network"),
     ("csrc/include", r"curl/.*", "libcurl stays inside csrc/http"),
-    ("csrc/core", r"ibk/http\.h", "the core knows no network"),
+    ("csrc/session", r"curl/.*", "libcurl stays inside csrc/http"),
+    ("csrc/session", r".*_internal\.h", "a layer's own header is for that layer"),
+    ("csrc/core", NETWORK_HEADERS, "the core knows no network"),
+    ("csrc/core", SESSION_HEADERS, "the core knows no session"),
     ("csrc/http", OAUTH_HEADERS, "the transport knows no OAuth"),
+    ("csrc/http", SESSION_HEADERS, "the transport knows no session"),
     ("csrc/include/ibk/http.h", OAUTH_HEADERS, "the transport knows no OAuth"),
+    ("csrc/include/ibk/mailbox.h", OAUTH_HEADERS, "the transport knows no OAuth"),
+    ("csrc/include/ibk/engine.h", OAUTH_HEADERS, "the transport knows no OAuth"),
 ]
 
 # Calls that no C file of ours makes, and what to write instead.

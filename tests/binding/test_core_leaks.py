@@ -68,6 +68,25 @@ def clients(objects) -> None:
         client.send("GET", "ftp://host", [("a", "b" * 1000)] * 10, b"x" * 1000, True, 1000)
 
 
+def engines(objects) -> None:
+    mailbox = _core.Mailbox()
+    mailbox.wake()
+    mailbox.wait(-1)
+    client = _core.EngineClient(mailbox, user_agent="x" * 1000)
+    with contextlib.suppress(errors.InvalidValue):
+        client.submit(1, "GET", "ftp://host", [("a", "b" * 1000)] * 10, b"x" * 1000, True, 1000)
+    client.submit(2, "GET", "http://127.0.0.1:1/", [("a", "b" * 1000)] * 10, b"x" * 1000, True, 1000)
+    signer = _core.RequestSigner("KEY", "token", objects["secret"], "realm", "merge")
+    keep_alive = _core.KeepAlive(client, 3, "POST", URL, [("a", "b" * 1000)] * 10, 1000)
+    for argument in (signer, None, signer):
+        keep_alive.start(argument)
+    keep_alive.set_headers([("c", "d" * 1000)] * 10)
+    keep_alive.set_clock(10**12)
+    keep_alive.status()
+    with contextlib.suppress(TypeError, errors.InvalidValue):
+        keep_alive.set_headers([("c", "d" * 1000), ("e", "\n")])
+
+
 def refused_values(objects) -> None:
     for pairs in ("text", [5], [("a", 5)], [("a", "\ud800")], [("a", "b", "c")], [("a", "b")] * 4097):
         with contextlib.suppress(TypeError, errors.InvalidValue):
@@ -101,6 +120,7 @@ WORK = {
         (keys, ROUNDS // 8),
         (groups, ROUNDS // 2),
         (clients, ROUNDS),
+        (engines, ROUNDS // 4),
         (refused_values, ROUNDS // 4),
         (failing_callables, ROUNDS // 4),
     ]
@@ -137,6 +157,23 @@ def test_transfers_leave_nothing_behind(serve, client, objects):
         server.requests.clear()
 
     assert_nothing_stays(transfer, ROUNDS // 4, objects)
+
+
+def test_transfers_of_the_engine_leave_nothing_behind(serve, objects):
+    header = b"X-Name: " + b"value" * 100
+    server = serve(lambda head, body: b"HTTP/1.1 200 OK\r\n%b\r\nContent-Length: 1000\r\n\r\n%b" % (header, body))
+    mailbox = _core.Mailbox()
+    engine = _core.EngineClient(mailbox, user_agent="x")
+
+    def transfer(objects) -> None:
+        engine.submit(1, "POST", server.url + "/", [("X-Name", "value" * 100)] * 5, b"x" * 1000, False, 5000)
+        assert mailbox.wait(5000)[0][1][2] == b"x" * 1000
+        engine.submit(2, "GET", "http://127.0.0.1:1/", [], None, True, 5000)
+        assert isinstance(mailbox.wait(5000)[0][1], errors.ConnectError)
+        server.requests.clear()
+
+    assert_nothing_stays(transfer, ROUNDS // 4, objects)
+    engine.close()
 
 
 def assert_nothing_stays(work, rounds, objects) -> None:

@@ -15,13 +15,28 @@ import pytest
 
 from ibkr_oauth import _core, errors
 
-TYPES = ["DHExchange", "DHParameters", "HttpClient", "RSAKey", "RequestSigner", "Secret"]
+TYPES = [
+    "DHExchange",
+    "DHParameters",
+    "EngineClient",
+    "HttpClient",
+    "KeepAlive",
+    "Mailbox",
+    "RSAKey",
+    "RequestSigner",
+    "Secret",
+]
 STUB = ast.parse(Path(_core.__file__).with_name("_core.pyi").read_text())
 
 
 @pytest.fixture
 def objects(signing_key, dh_parameters, signer, client) -> list:
+    mailbox = _core.Mailbox()
+    engine = _core.EngineClient(mailbox, user_agent="x")
     return [
+        mailbox,
+        engine,
+        _core.KeepAlive(engine, 1, "GET", "http://127.0.0.1:1/", [], 1000),
         _core.Secret(b"kept"),
         signing_key,
         dh_parameters,
@@ -151,8 +166,9 @@ def test_objects_give_no_state(objects):
 
 
 def test_immutable_objects_are_their_own_copies(objects):
+    mutable = (_core.DHExchange, _core.EngineClient, _core.HttpClient, _core.KeepAlive, _core.Mailbox)
     for item in objects:
-        if type(item) in (_core.HttpClient, _core.DHExchange):
+        if type(item) in mutable:
             with pytest.raises(TypeError, match="cannot be pickled"):
                 copy.copy(item)
             with pytest.raises(TypeError, match="cannot be pickled"):
@@ -232,6 +248,14 @@ def test_isolated_interpreters(signing_pem):
             pass
         else:
             raise AssertionError("no error")
+        mailbox = _core.Mailbox()
+        engine = _core.EngineClient(mailbox, user_agent="x")
+        engine.submit(1, "GET", "http://127.0.0.1:1/", [], None, True, 5000)
+        ((number, outcome),) = mailbox.wait(5000)
+        assert isinstance(outcome, errors.ConnectError)
+        keep_alive = _core.KeepAlive(engine, 2, "GET", "http://127.0.0.1:1/", [], 1)
+        keep_alive.start(None)
+        engine.submit(3, "GET", "http://127.0.0.1:1/", [], None, True, 5000)
     """
     for _ in range(3):
         run_isolated(code)

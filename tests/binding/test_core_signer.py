@@ -131,7 +131,7 @@ def test_what_is_no_pair_is_refused_by_position(signer, params, message):
 def test_other_types_are_refused(signer, position):
     name = ["method", "url", "params", "form", "nonce", "timestamp"][position]
     arguments = ["GET", URL, None, None, "n", "1"]
-    arguments[position] = 5
+    arguments[position] = 5.0
     with pytest.raises(TypeError, match=f"^{name} must be "):
         signer.sign(*arguments)
 

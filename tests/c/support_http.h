@@ -30,7 +30,7 @@ extern struct bench bench;
 int begin_http(void **state);
 int end_http(void **state);
 
-#define STEP(deed, text) {(deed), BYTES(text), {NULL, 0}, 0, 0, 0}
+#define STEP(deed, text) {(deed), BYTES(text), {NULL, 0}, 0, 0, 0, 0}
 
 /* Starts the server and, with bench.options, the client; those of before are done away with. */
 void serve(const struct step *steps, size_t count);

@@ -17,8 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define MAX_CONNECTIONS 64
-#define MAX_REQUESTS 64
+#define MAX_CONNECTIONS 256
+#define MAX_REQUESTS 65536
 #define MAX_REQUEST_SIZE (4u << 20)
 
 struct connection {
@@ -30,6 +30,7 @@ struct connection {
 
 struct server {
     struct server_setup setup;
+    struct step *steps; /* what setup.steps points to */
     int listener;
     int stop_pipe[2];
     unsigned short port;
@@ -122,7 +123,7 @@ static size_t whole_size(const uint8_t *data, size_t len)
 /* Takes the step of a request that begins to arrive. */
 static struct step next_step(struct server *server, size_t *out_index)
 {
-    static const struct step fallback = {ANSWER, BYTES("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), {NULL, 0}, 0, 0, 0};
+    static const struct step fallback = {ANSWER, BYTES("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), {NULL, 0}, 0, 0, 0, 0};
     (void)pthread_mutex_lock(&server->lock);
     size_t index = server->request_count++;
     struct step step = index < server->setup.step_count ? server->setup.steps[index] : fallback;
@@ -175,6 +176,9 @@ static void pump(int a, int b)
 /* Whether the connection goes on. */
 static bool perform(struct connection *connection, const struct step *step)
 {
+    for (int ms = 0; ms < 5000 && server_requests(connection->server) < step->after_requests; ms++) {
+        pause_for(1);
+    }
     bool alive = write_all(connection, step->bytes);
     switch (step->deed) {
     case ANSWER:
@@ -286,6 +290,17 @@ static void *accept_all(void *argument)
     return NULL;
 }
 
+/* They may stand on the stack of a test that is over when the last connection ends. */
+static struct step *copy_steps(const struct server_setup *setup)
+{
+    struct step *steps = calloc(setup->step_count + 1, sizeof *steps);
+    demand(steps != NULL, "no memory");
+    if (setup->step_count > 0) {
+        memcpy(steps, setup->steps, setup->step_count * sizeof *steps);
+    }
+    return steps;
+}
+
 struct server *server_start(const struct server_setup *setup)
 {
     struct server *server = calloc(1, sizeof *server);
@@ -294,6 +309,8 @@ struct server *server_start(const struct server_setup *setup)
 
     demand(server != NULL, "no memory");
     server->setup = *setup;
+    server->steps = copy_steps(setup);
+    server->setup.steps = server->steps;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     server->listener = socket(AF_INET, SOCK_STREAM, 0);
     demand(server->listener >= 0 && bind(server->listener, (struct sockaddr *)&address, size) == 0 &&
@@ -330,6 +347,7 @@ void server_stop(struct server *server)
     (void)close(server->stop_pipe[0]);
     (void)close(server->stop_pipe[1]);
     (void)pthread_mutex_destroy(&server->lock);
+    free(server->steps);
     free(server);
 }
 
@@ -342,6 +360,17 @@ size_t server_connections(struct server *server)
 {
     (void)pthread_mutex_lock(&server->lock);
     size_t count = server->connection_count;
+    (void)pthread_mutex_unlock(&server->lock);
+    return count;
+}
+
+size_t server_open_connections(struct server *server)
+{
+    size_t count = 0;
+    (void)pthread_mutex_lock(&server->lock);
+    for (size_t i = 0; i < server->connection_count; i++) {
+        count += server->connections[i].fd >= 0 ? 1 : 0;
+    }
     (void)pthread_mutex_unlock(&server->lock);
     return count;
 }

@@ -28,13 +28,14 @@ struct step {
     size_t read_only;      /* do it as soon as this many bytes of the request are in; 0: after the whole */
     unsigned int pause_ms; /* before closing, and before each `again` */
     unsigned short port;
+    size_t after_requests; /* do it once so many requests have come in all (but not later than in five seconds) */
 };
 
 /* What happens to each new connection, before any request. */
 enum greeting { WELCOME, RESET_AT_ONCE, STALL_AT_ONCE };
 
 struct server_setup {
-    const struct step *steps; /* borrowed while the server runs */
+    const struct step *steps; /* copied; what they point to is borrowed while the server runs */
     size_t step_count;
     enum greeting greeting;
     SSL_CTX *tls; /* NULL: plain */
@@ -48,6 +49,8 @@ void server_stop(struct server *server);
 
 unsigned short server_port(const struct server *server);
 size_t server_connections(struct server *server);
+/* Those that it has not closed yet. */
+size_t server_open_connections(struct server *server);
 size_t server_requests(struct server *server);
 /* Head and body as they came, valid until server_stop. An empty span where there is no such request. */
 ibk_span server_request(struct server *server, size_t index);

@@ -140,14 +140,14 @@ static void test_tls_1_2_will_do(void **state)
 static void test_no_tls_there(void **state)
 {
     static const enum greeting greetings[] = {WELCOME, RESET_AT_ONCE};
-    static const struct step steps[] = {{ANSWER_CLOSE, BYTES("HTTP/1.1 400 Bad Request\r\n\r\n"), {NULL, 0}, 5, 0, 0}};
+    static const struct step steps[] = {{ANSWER_CLOSE, BYTES("HTTP/1.1 400 Bad Request\r\n\r\n"), {NULL, 0}, 5, 0, 0, 0}};
     (void)state;
     for (size_t i = 0; i < COUNT(greetings); i++) {
         bench.origin = "https://api.test";
         bench.options.ca_file = ca_pem;
         serve_with((struct server_setup){.greeting = greetings[i], .steps = steps, .step_count = 1});
-        ibk_code code = post("/", "x");
-        assert_failed(code == IBK_E_CONNECT ? IBK_E_CONNECT : IBK_E_TLS, false, code);
+        /* A connection that is cut off in the handshake is no fault of TLS's: it may well work the next time. */
+        assert_failed(greetings[i] == RESET_AT_ONCE ? IBK_E_CONNECT : IBK_E_TLS, false, post("/", "x"));
     }
 }
 
@@ -474,8 +474,8 @@ static void test_descriptors_are_not_inherited(void **state)
     (void)state;
     serve_tls(good, NULL, 0);
     assert_ok(get("/"));
-    assert_int_equal(bench.client->socket_count, 1);
-    assert_int_equal(fcntl(bench.client->sockets[0], F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+    assert_int_equal(bench.client->sockets.count, 1);
+    assert_int_equal(fcntl(bench.client->sockets.list[0].fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
 }
 
 /* After a fork the child lets go of the connection without a word on it. */

@@ -3,8 +3,8 @@
  *
  * What it guarantees: certificates and host names are always verified, TLS 1.2 or newer; https only, plain http to loopback
  * only; redirects are not followed; no netrc, no cookies, no proxy or certificate settings from the environment but those
- * passed in; answers are bounded; a request that is not safe to repeat is never sent twice, not even by libcurl itself on a
- * reused connection that died; a client made before fork is abandoned in the child.
+ * passed in; answers are bounded; no request is ever sent twice, not even by libcurl itself on a reused connection that
+ * died, for its signature is good for once; a client made before fork is abandoned in the child.
  *
  * A client is used by one thread at a time: a second one gets IBK_E_BUSY.
  */
@@ -59,7 +59,7 @@ struct ibk_http_request {
     const struct ibk_http_header *headers;
     size_t header_count;
     ibk_span body;   /* data NULL: no body. POST, PUT and PATCH then say Content-Length: 0 */
-    bool repeatable; /* sending it twice does no harm (GET, HEAD): libcurl may try a fresh connection once */
+    bool repeatable; /* sending it twice does no harm (GET, HEAD): then no outcome is unknown, only an answer missing */
     long timeout_ms; /* for the whole exchange, > 0 */
 };
 
@@ -80,6 +80,9 @@ struct ibk_http_response {
     int64_t elapsed_us;          /* from the call to the last byte */
     bool reused_connection;
 };
+
+/* Whether it could be sent at all: what a send would refuse before it does anything. */
+ibk_code ibk_http_request_validate(const struct ibk_http_request *request, struct ibk_error *err) IBK_MUST_USE;
 
 /* *out is zeroed first and owns nothing on failure. hooks may be NULL. */
 ibk_code ibk_http_send(struct ibk_http_client *client, const struct ibk_http_request *request, const struct ibk_http_hooks *hooks,

@@ -1,0 +1,212 @@
+/*
+ * transport.c - options, requests and answers: Python values to C and back.
+ */
+#include "transport.h"
+
+#include <stdio.h>
+
+struct arguments {
+    PyObject *mailbox, *user_agent, *ca_file, *proxy;
+    long connect_timeout_ms;
+    Py_ssize_t max_header_bytes, max_body_bytes;
+};
+
+/* A path as the operating system spells it, owned; NULL for None. */
+static bool get_path(const struct ibk_state *state, PyObject *value, const char *what, PyObject **out)
+{
+    *out = NULL;
+    if (value == Py_None) {
+        return true;
+    }
+    if (!PyUnicode_Check(value)) {
+        ibk_raise_type(what, "str", value);
+        return false;
+    }
+    if (PyUnicode_FSConverter(value, out)) {
+        return true;
+    }
+    if (PyErr_ExceptionMatches(PyExc_ValueError)) {
+        struct ibk_error err;
+        PyErr_Clear();
+        ibk_fail(&err, IBK_E_ARGUMENT, __func__, "%s is not the name of a file", what);
+        ibk_raise(state, &err);
+    }
+    return false;
+}
+
+static bool parse(PyObject *args, PyObject *kwargs, const char *type_name, bool with_mailbox, struct arguments *out)
+{
+    static char *names[] = {"mailbox",          "user_agent",     "ca_file", "proxy", "connect_timeout_ms",
+                            "max_header_bytes", "max_body_bytes", NULL};
+    char format[64];
+    bool parsed;
+    *out = (struct arguments){
+        .ca_file = Py_None,
+        .proxy = Py_None,
+        .connect_timeout_ms = 10000,
+        .max_header_bytes = 65536,
+        .max_body_bytes = 67108864,
+    };
+    (void)snprintf(format, sizeof format, "%s$OOOlnn:%s", with_mailbox ? "O|" : "|", type_name);
+    if (with_mailbox) {
+        parsed = PyArg_ParseTupleAndKeywords(args, kwargs, format, names, &out->mailbox, &out->user_agent, &out->ca_file,
+                                             &out->proxy, &out->connect_timeout_ms, &out->max_header_bytes, &out->max_body_bytes);
+    } else {
+        parsed = PyArg_ParseTupleAndKeywords(args, kwargs, format, names + 1, &out->user_agent, &out->ca_file, &out->proxy,
+                                             &out->connect_timeout_ms, &out->max_header_bytes, &out->max_body_bytes);
+    }
+    if (parsed && out->user_agent == NULL) {
+        PyErr_Format(PyExc_TypeError, "%s() missing required keyword-only argument: 'user_agent'", type_name);
+        return false;
+    }
+    return parsed;
+}
+
+static bool convert(const struct ibk_state *state, const struct arguments *arguments, struct ibk_client_options *out)
+{
+    if (arguments->max_header_bytes < 0 || arguments->max_body_bytes < 0) {
+        struct ibk_error err;
+        ibk_fail(&err, IBK_E_ARGUMENT, __func__, "max_header_bytes and max_body_bytes are not negative");
+        ibk_raise(state, &err);
+        return false;
+    }
+    out->options = (struct ibk_http_options){
+        .connect_timeout_ms = arguments->connect_timeout_ms,
+        .max_header_bytes = (size_t)arguments->max_header_bytes,
+        .max_body_bytes = (size_t)arguments->max_body_bytes,
+    };
+    if (!ibk_get_c_string(state, arguments->user_agent, "user_agent", &out->options.user_agent) ||
+        (arguments->proxy != Py_None && !ibk_get_c_string(state, arguments->proxy, "proxy", &out->options.proxy)) ||
+        !get_path(state, arguments->ca_file, "ca_file", &out->ca_file)) {
+        return false;
+    }
+    out->options.ca_file = out->ca_file != NULL ? PyBytes_AsString(out->ca_file) : NULL;
+    return true;
+}
+
+bool ibk_get_client_options(const struct ibk_state *state, const char *type_name, PyObject *args, PyObject *kwargs,
+                            PyObject **mailbox, struct ibk_client_options *out)
+{
+    struct arguments arguments;
+    *out = (struct ibk_client_options){.ca_file = NULL};
+    if (!parse(args, kwargs, type_name, mailbox != NULL, &arguments)) {
+        return false;
+    }
+    if (mailbox != NULL) {
+        *mailbox = arguments.mailbox;
+    }
+    return convert(state, &arguments, out);
+}
+
+void ibk_client_options_clean(struct ibk_client_options *options)
+{
+    Py_XDECREF(options->ca_file);
+}
+
+void ibk_call_init(struct ibk_call *call)
+{
+    *call = (struct ibk_call){.headers = NULL};
+    ibk_params_init(&call->header_text);
+}
+
+void ibk_call_clean(struct ibk_call *call)
+{
+    ibk_params_clean(&call->header_text);
+    ibk_free(call->headers);
+    PyBuffer_Release(&call->body);
+}
+
+static bool parse_call_headers(const struct ibk_state *state, PyObject *headers, struct ibk_call *call)
+{
+    if (!ibk_get_pairs(state, headers, "headers", &call->header_text)) {
+        return false;
+    }
+    size_t count = ibk_params_count(&call->header_text), size;
+    if (count == 0) {
+        return true;
+    }
+    call->headers = ibk_mul_size(count, sizeof *call->headers, &size) ? ibk_alloc(size) : NULL;
+    if (call->headers == NULL) {
+        PyErr_NoMemory();
+        return false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        call->headers[i].name = ibk_params_peek_name(&call->header_text, i);
+        call->headers[i].value = ibk_params_peek_value(&call->header_text, i);
+    }
+    call->request.headers = call->headers;
+    call->request.header_count = count;
+    return true;
+}
+
+static bool parse_call_body(PyObject *body, struct ibk_call *call)
+{
+    if (body == Py_None) {
+        return true;
+    }
+    if (!ibk_get_buffer(body, "body", &call->body)) {
+        return false;
+    }
+    call->request.body = ibk_buffer_span(&call->body);
+    return true;
+}
+
+bool ibk_call_parse(const struct ibk_state *state, PyObject *const *args, struct ibk_call *call)
+{
+    if (!ibk_get_text(state, args[0], "method", &call->request.method) ||
+        !ibk_get_text(state, args[1], "url", &call->request.url) || !parse_call_headers(state, args[2], call) ||
+        !parse_call_body(args[3], call) || !ibk_get_flag(args[4], "repeatable", &call->request.repeatable)) {
+        return false;
+    }
+    call->request.timeout_ms = PyLong_AsLong(args[5]);
+    return !(call->request.timeout_ms == -1 && PyErr_Occurred() != NULL);
+}
+
+static PyObject *decode(const uint8_t *start, const uint8_t *end)
+{
+    return PyUnicode_DecodeLatin1((const char *)start, end - start, NULL);
+}
+
+/* "Name: value" without line end; a line without a colon is no header and gives None. */
+static PyObject *parse_header(const uint8_t *line, const uint8_t *end)
+{
+    const uint8_t *colon = memchr(line, ':', (size_t)(end - line));
+    if (colon == NULL) {
+        return Py_NewRef(Py_None);
+    }
+    const uint8_t *value = colon + 1;
+    while (value < end && (*value == ' ' || *value == '\t')) {
+        value++;
+    }
+    while (end > value && (end[-1] == ' ' || end[-1] == '\t' || end[-1] == '\r')) {
+        end--;
+    }
+    return Py_BuildValue("(NN)", decode(line, colon), decode(value, end));
+}
+
+static PyObject *parse_headers(ibk_span block)
+{
+    PyObject *headers = PyList_New(0);
+    const uint8_t *line = block.data, *end = block.data + block.len;
+    while (headers != NULL && line < end) {
+        const uint8_t *stop = memchr(line, '\n', (size_t)(end - line));
+        PyObject *header = parse_header(line, stop != NULL ? stop : end);
+        if (header == NULL || (header != Py_None && PyList_Append(headers, header) < 0)) {
+            Py_CLEAR(headers);
+        }
+        Py_XDECREF(header);
+        line = stop != NULL ? stop + 1 : end;
+    }
+    return headers;
+}
+
+PyObject *ibk_build_response(const struct ibk_http_response *response)
+{
+    PyObject *headers = parse_headers(ibk_buf_peek(&response->header_block));
+    if (headers == NULL) {
+        return NULL;
+    }
+    ibk_span body = ibk_buf_peek(&response->body);
+    return Py_BuildValue("(lNy#LO)", response->status, headers, body.len != 0 ? (const char *)body.data : "",
+                         (Py_ssize_t)body.len, (long long)response->elapsed_us, response->reused_connection ? Py_True : Py_False);
+}

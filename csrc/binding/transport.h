@@ -1,0 +1,42 @@
+/*
+ * transport.h - what the types of the binding that send requests share: options, requests, answers, outcomes.
+ */
+#ifndef IBK_BINDING_TRANSPORT_H
+#define IBK_BINDING_TRANSPORT_H
+
+#include "state.h"
+
+#include "ibk/mailbox.h"
+
+/* Options of a client out of keyword arguments. */
+struct ibk_client_options {
+    struct ibk_http_options options; /* borrows from the arguments and from ca_file */
+    PyObject *ca_file;               /* owned, or NULL */
+};
+
+/*
+ * `args` and `kwargs` as a tp_new gets them. With `mailbox` not NULL the first positional argument is put there, borrowed.
+ * False with an exception set; true: to be cleaned.
+ */
+bool ibk_get_client_options(const struct ibk_state *state, const char *type_name, PyObject *args, PyObject *kwargs,
+                            PyObject **mailbox, struct ibk_client_options *out);
+void ibk_client_options_clean(struct ibk_client_options *options);
+
+/* A request whose bytes nobody can change or take away while it is sent. */
+struct ibk_call {
+    struct ibk_http_request request;
+    struct ibk_params header_text; /* copies, since the caller's list may change */
+    struct ibk_http_header *headers;
+    Py_buffer body; /* held; obj NULL where there is none */
+};
+
+#define IBK_CALL_ARGUMENTS 6 /* method, url, headers, body, repeatable, timeout_ms */
+
+void ibk_call_init(struct ibk_call *call);
+void ibk_call_clean(struct ibk_call *call);
+bool ibk_call_parse(const struct ibk_state *state, PyObject *const *args, struct ibk_call *call);
+
+/* (status, headers, body, microseconds, whether the connection was reused) */
+PyObject *ibk_build_response(const struct ibk_http_response *response);
+
+#endif

@@ -1,0 +1,244 @@
+/* handle.c - one easy handle, the options of libcurl that never change, and one exchange after the other. */
+#include "http_internal.h"
+
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+int64_t ibk_http_now_us(void)
+{
+    struct timespec now = {0};
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+void ibk_http_forget_openssl_errors(void)
+{
+    (void)ibk_fail_ossl(NULL, IBK_E_TLS, "", ""); /* it leaves the queue empty */
+}
+
+/*
+ * Set explicitly even where it is libcurl's default: some of these are promises, and a build of libcurl that does not know
+ * one of them must not be used. There is no way to turn verification off.
+ */
+static const struct {
+    CURLoption option;
+    long value;
+} fixed_numbers[] = {
+    {CURLOPT_NOSIGNAL, 1},
+    {CURLOPT_SSL_VERIFYPEER, 1},
+    {CURLOPT_SSL_VERIFYHOST, 2},
+    {CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2}, /* at least */
+    {CURLOPT_PROXY_SSL_VERIFYPEER, 1},
+    {CURLOPT_PROXY_SSL_VERIFYHOST, 2},
+    {CURLOPT_PROXY_SSLVERSION, CURL_SSLVERSION_TLSv1_2},
+    {CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1},
+    {CURLOPT_HTTP09_ALLOWED, 0},
+    {CURLOPT_PATH_AS_IS, 1},
+    {CURLOPT_FOLLOWLOCATION, 0},
+    {CURLOPT_NETRC, CURL_NETRC_IGNORED},
+    {CURLOPT_DISALLOW_USERNAME_IN_URL, 1},
+    {CURLOPT_HEADEROPT, CURLHEADER_SEPARATE}, /* our headers are not for the proxy */
+    {CURLOPT_SUPPRESS_CONNECT_HEADERS, 1},
+    {CURLOPT_TCP_NODELAY, 1},
+    {CURLOPT_TCP_KEEPALIVE, 1},
+    {CURLOPT_MAXLIFETIME_CONN, 3600}, /* seconds: certificates are checked at connect only */
+};
+
+static int on_socket(void *context, curl_socket_t socket, curlsocktype purpose)
+{
+    struct ibk_http_handle *handle = context;
+    (void)purpose;
+    int flags = fcntl(socket, F_GETFD);
+    if (flags >= 0) {
+        (void)fcntl(socket, F_SETFD, flags | FD_CLOEXEC); /* not for the programs that this process starts */
+    }
+    ibk_sockets_add(handle->sockets, socket, &handle->transfer);
+    handle->transfer.socket = socket;
+    handle->transfer.opened = true;
+    return CURL_SOCKOPT_OK;
+}
+
+/* The connection may have outlived the handle that opened it, so the context is the table. */
+static int on_close(void *context, curl_socket_t socket)
+{
+    ibk_sockets_remove(context, socket);
+    return close(socket);
+}
+
+/*
+ * libcurl calls this when a connection stands and the request is about to be written. When a reused connection dies before
+ * the first byte of the answer, libcurl writes the same request, POST included, to a new one: the server may see it twice,
+ * and with it a nonce that is good for once. So nothing is written a second time; who repeats a request makes it anew.
+ */
+static int on_request(void *context, char *remote, char *local, int remote_port, int local_port)
+{
+    struct ibk_http_handle *handle = context;
+    struct ibk_transfer *transfer = &handle->transfer;
+    (void)remote;
+    (void)local;
+    (void)remote_port;
+    if (transfer->written) {
+        transfer->replay_refused = true;
+        return CURL_PREREQFUNC_ABORT;
+    }
+    if (handle->shares_connections && !transfer->opened && !ibk_sockets_are_quiet(handle->sockets, local_port)) {
+        transfer->found_dead = true;
+        return CURL_PREREQFUNC_ABORT;
+    }
+    transfer->written = true;
+    return CURL_PREREQFUNC_OK;
+}
+
+/* One by one: libcurl's checking of types works on constants only. */
+static CURLcode set_callbacks(struct ibk_http_handle *handle)
+{
+    CURL *easy = handle->easy;
+    const CURLcode results[] = {
+        curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, handle->curl_text),
+        curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket),
+        curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, handle),
+        curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close),
+        curl_easy_setopt(easy, CURLOPT_CLOSESOCKETDATA, handle->sockets),
+        curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_request),
+        curl_easy_setopt(easy, CURLOPT_PREREQDATA, handle),
+        curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, ibk_http_on_header),
+        curl_easy_setopt(easy, CURLOPT_HEADERDATA, handle),
+        curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, ibk_http_on_body),
+        curl_easy_setopt(easy, CURLOPT_WRITEDATA, handle),
+    };
+    for (size_t i = 0; i < sizeof results / sizeof results[0]; i++) {
+        if (results[i] != CURLE_OK) {
+            return results[i];
+        }
+    }
+    return CURLE_OK;
+}
+
+static CURLcode set_options(struct ibk_http_handle *handle)
+{
+    CURL *easy = handle->easy;
+    const curl_version_info_data *info = curl_version_info(CURLVERSION_NOW);
+    CURLcode result = CURLE_OK;
+
+    for (size_t i = 0; result == CURLE_OK && i < sizeof fixed_numbers / sizeof fixed_numbers[0]; i++) {
+        result = curl_easy_setopt(easy, fixed_numbers[i].option, fixed_numbers[i].value);
+    }
+    if (result == CURLE_OK) {
+        result = curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, handle->settings->connect_timeout_ms);
+    }
+    if (result == CURLE_OK) {
+        result = curl_easy_setopt(easy, CURLOPT_USERAGENT, handle->settings->user_agent);
+    }
+    if (result == CURLE_OK) {
+        result = curl_easy_setopt(easy, CURLOPT_NOPROXY, ""); /* not the environment's */
+    }
+    if (result == CURLE_OK && (info->features & CURL_VERSION_LIBZ) != 0) {
+        result = curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
+    }
+#if LIBCURL_VERSION_NUM >= 0x075700
+    /* Or a name server that does not answer would hold up timeouts and Ctrl-C: the resolver's thread is left to itself. */
+    if (result == CURLE_OK) {
+        result = curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);
+        result = result == CURLE_UNKNOWN_OPTION ? CURLE_OK : result;
+    }
+#endif
+    return result == CURLE_OK ? set_callbacks(handle) : result;
+}
+
+ibk_code ibk_http_handle_init(struct ibk_http_handle *handle, const struct ibk_http_settings *settings,
+                              struct ibk_sockets *sockets, struct ibk_error *err)
+{
+    memset(handle, 0, sizeof *handle);
+    handle->settings = settings;
+    handle->sockets = sockets;
+    handle->transfer.socket = CURL_SOCKET_BAD;
+    ibk_buf_init(&handle->url, 2 * IBK_URL_MAX_SIZE + 3);
+    ibk_buf_init(&handle->header_text, IBK_MAX_HEADER_TEXT);
+    handle->easy = curl_easy_init();
+    if (handle->easy == NULL) {
+        return ibk_fail_memory(err, "ibk_http_client_new");
+    }
+    CURLcode result = set_options(handle);
+    return result == CURLE_OK ? IBK_OK : ibk_http_setup_fail(result, "ibk_http_client_new", err);
+}
+
+void ibk_http_handle_clean(struct ibk_http_handle *handle)
+{
+    curl_easy_cleanup(handle->easy);
+    handle->easy = NULL;
+    ibk_buf_clean(&handle->url);
+    ibk_buf_clean(&handle->header_text);
+}
+
+/* After the last use of the request and of the response. */
+static void forget(struct ibk_http_handle *handle)
+{
+    if (handle->transfer.opened) {
+        ibk_sockets_forget(handle->sockets, &handle->transfer);
+    }
+    ibk_http_request_release(handle);
+}
+
+ibk_code ibk_http_handle_begin(struct ibk_http_handle *handle, const struct ibk_http_request *request,
+                               struct ibk_http_response *response, struct ibk_error *err)
+{
+    struct ibk_transfer *transfer = &handle->transfer;
+    *transfer = (struct ibk_transfer){
+        .request = request, .response = response, .started_us = ibk_http_now_us(), .socket = CURL_SOCKET_BAD};
+    memset(response, 0, sizeof *response);
+    ibk_buf_init(&response->header_block, handle->settings->max_header_bytes);
+    ibk_buf_init(&response->body, handle->settings->max_body_bytes);
+    handle->curl_text[0] = '\0';
+    ibk_code code = ibk_http_request_check(request, &transfer->url, err);
+    if (code == IBK_OK) {
+        transfer->secure = transfer->url.scheme.len == strlen("https");
+        code = ibk_http_request_apply(handle, err);
+    }
+    if (code != IBK_OK) {
+        forget(handle);
+    }
+    return code;
+}
+
+static void complete(struct ibk_http_handle *handle)
+{
+    struct ibk_http_response *response = handle->transfer.response;
+    long connects = 0;
+    (void)curl_easy_getinfo(handle->easy, CURLINFO_RESPONSE_CODE, &response->status);
+    (void)curl_easy_getinfo(handle->easy, CURLINFO_NUM_CONNECTS, &connects);
+    response->reused_connection = connects == 0;
+    response->elapsed_us = ibk_http_now_us() - handle->transfer.started_us;
+}
+
+ibk_code ibk_http_handle_end(struct ibk_http_handle *handle, CURLcode result, struct ibk_error *err)
+{
+    struct ibk_transfer *transfer = &handle->transfer;
+    ibk_code code = IBK_OK;
+    if (result == CURLE_OK && transfer->part != IBK_PART_BODY) {
+        result = CURLE_PARTIAL_FILE; /* libcurl is content with headers that end in the middle */
+    }
+    if (result == CURLE_OK) {
+        complete(handle);
+    } else {
+        code = ibk_http_transfer_fail(handle, result, err);
+        ibk_http_response_clean(transfer->response);
+    }
+    forget(handle);
+    return code;
+}
+
+void ibk_http_handle_abandon(struct ibk_http_handle *handle)
+{
+    if (handle->transfer.request != NULL) {
+        ibk_http_response_clean(handle->transfer.response);
+        forget(handle);
+    }
+}
+
+void ibk_http_response_clean(struct ibk_http_response *response)
+{
+    ibk_buf_clean(&response->header_block);
+    ibk_buf_clean(&response->body);
+    memset(response, 0, sizeof *response);
+}

@@ -1,0 +1,1023 @@
+/* test_engine.c - csrc/http's engine: many transfers on one thread, what they end with, and how the thread comes and goes. */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
+#include "support_engine.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define OK_ANSWER "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+#define DAY 86400L
+
+static struct authority authority;
+static SSL_CTX *identity;
+static char ca_pem[64];
+
+static int make_certificates(void **state)
+{
+    (void)state;
+    authority_init(&authority, "Test CA");
+    identity = identity_new(&authority, "DNS:api.test,IP:127.0.0.1", -60, DAY);
+    (void)snprintf(ca_pem, sizeof ca_pem, "%s", scratch_file("ca.pem"));
+    return authority_write(&authority, ca_pem) ? 0 : -1;
+}
+
+static int drop_certificates(void **state)
+{
+    (void)state;
+    SSL_CTX_free(identity);
+    authority_clean(&authority);
+    return 0;
+}
+
+/* With TLS or without, answering every request with "ok". */
+static void open_plain_or_tls(bool tls, const struct step *steps, size_t count)
+{
+    bench.origin = tls ? "https://api.test" : NULL;
+    bench.options.ca_file = tls ? ca_pem : NULL;
+    open_desk((struct server_setup){.tls = tls ? identity : NULL, .steps = steps, .step_count = count});
+}
+
+static bool is_readable(int fd)
+{
+    struct pollfd end = {.fd = fd, .events = POLLIN};
+    return poll(&end, 1, 0) == 1;
+}
+
+/* transfers */
+
+static void test_answers(void **state)
+{
+    static const struct step steps[] = {
+        STEP(ANSWER, "HTTP/1.1 201 Created\r\nX-Name: value\r\nContent-Length: 4\r\n\r\n\1\2\3\4")};
+    (void)state;
+    for (int tls = 0; tls < 2; tls++) {
+        row("%s", tls ? "TLS" : "plain");
+        open_plain_or_tls(tls, steps, COUNT(steps));
+        assert_ok(submit(-7, "POST", "/v1/orders?a=b", "{}", false));
+        assert_ok(ended(-7));
+        const struct ibk_http_response *response = &taken(-7)->response;
+        assert_row(response->status == 201 && response->elapsed_us > 0 && !response->reused_connection);
+        assert_text(ibk_buf_peek(&response->header_block), "X-Name: value\r\nContent-Length: 4\r\n");
+        assert_text(ibk_buf_peek(&response->body), "\1\2\3\4");
+        ibk_span request = server_request(bench.server, 0);
+        assert_row(ibk_span_find(request, LITERAL("POST /v1/orders?a=b HTTP/1.1\r\n")) == 0);
+        assert_row(ibk_span_find(request, LITERAL("\r\nUser-Agent: " USER_AGENT "\r\n")) < request.len);
+        assert_row(ibk_span_find(request, LITERAL("\r\n\r\n{}")) < request.len);
+        assert_ok(submit_get(INT64_MAX, "/"));
+        assert_ok(ended(INT64_MAX));
+        assert_row(taken(INT64_MAX)->response.reused_connection);
+    }
+}
+
+static void test_many_in_flight(void **state)
+{
+    (void)state;
+    for (int tls = 0; tls < 2; tls++) {
+        row("%s", tls ? "TLS" : "plain");
+        open_plain_or_tls(tls, NULL, 0);
+        for (int round = 0; round < 3; round++) {
+            for (int64_t key = 0; key < 64; key++) {
+                assert_ok(key % 2 == 0 ? submit_get(key, "/") : submit_post(key, "/"));
+            }
+            take_until(64);
+            for (int64_t key = 0; key < 64; key++) {
+                assert_row(taken(key)->code == IBK_OK && taken(key)->response.status == 200);
+                assert_text(ibk_buf_peek(&taken(key)->response.body), "ok");
+            }
+            forget_taken();
+        }
+        assert_row(server_requests(bench.server) == 3 * 64);
+        assert_row(server_connections(bench.server) <= 64);
+    }
+}
+
+/* What it copies may change at once. */
+static void test_the_request_is_copied(void **state)
+{
+    char method[] = "PUT", url[64], body[] = "body", name[] = "X-Name", value[] = "value";
+    struct ibk_http_header header = {.name = LITERAL(name), .value = LITERAL(value)};
+    (void)state;
+    open_plain_or_tls(false, NULL, 0);
+    (void)snprintf(url, sizeof url, "http://127.0.0.1:%u/path", server_port(bench.server));
+    struct ibk_http_request request = {.method = LITERAL(method),
+                                       .url = ibk_span_text(url),
+                                       .headers = &header,
+                                       .header_count = 1,
+                                       .body = LITERAL(body),
+                                       .timeout_ms = 5000};
+    assert_ok(ibk_engine_submit(desk.client, 1, &request, &err));
+    memset(method, 'X', strlen(method));
+    memset(url, 'X', strlen(url));
+    memset(body, 'X', strlen(body));
+    memset(name, 'X', strlen(name));
+    memset(value, 'X', strlen(value));
+    assert_ok(ended(1));
+    ibk_span seen = server_request(bench.server, 0);
+    assert_true(ibk_span_find(seen, LITERAL("PUT /path HTTP/1.1\r\n")) == 0);
+    assert_true(ibk_span_find(seen, LITERAL("\r\nX-Name: value\r\n")) < seen.len);
+    assert_true(ibk_span_find(seen, LITERAL("\r\n\r\nbody")) < seen.len);
+}
+
+/* Refused at once, with the blocking client's code and words. */
+static void test_requests_refused(void **state)
+{
+    struct ibk_http_header long_headers[] = {{LITERAL("A"), repeated("x", 40000)}, {LITERAL("B"), repeated("x", 40000)}};
+    struct ibk_http_header reserved = {LITERAL("Host"), LITERAL("x")};
+    const struct ibk_http_request table[] = {
+        {.method = LITERAL("get"), .url = LITERAL("https://api.test/"), .timeout_ms = 1},
+        {.method = LITERAL("GET"), .url = LITERAL("https://api.test/ "), .timeout_ms = 1},
+        {.method = LITERAL("GET"), .url = LITERAL("http://192.0.2.1/"), .timeout_ms = 1},
+        {.method = LITERAL("GET"), .url = LITERAL("https://api.test/"), .timeout_ms = 0},
+        {.method = LITERAL("GET"), .url = LITERAL("https://api.test/"), .headers = &reserved, .header_count = 1, .timeout_ms = 1},
+        {.method = LITERAL("GET"),
+         .url = LITERAL("https://api.test/"),
+         .headers = long_headers,
+         .header_count = 2,
+         .timeout_ms = 1},
+        {.timeout_ms = 1},
+    };
+    (void)state;
+    open_plain_or_tls(false, NULL, 0);
+    for (size_t i = 0; i < COUNT(table); i++) {
+        row("request %zu", i);
+        ibk_code blocking = send_request(&table[i]);
+        struct ibk_error expected = err;
+        assert_refused(blocking, ibk_engine_submit(desk.client, 1, &table[i], &err));
+        assert_text(ibk_span_text(err.text), expected.text);
+    }
+    take_after(20);
+    assert_int_equal(desk.count, 0);
+    assert_ok(submit_get(1, "/"));
+    assert_ok(ended(1));
+}
+
+static void test_no_authorities(void **state)
+{
+    (void)state;
+    bench.options.ca_file = "/nonexistent/ca.pem";
+    open_desk((struct server_setup){.steps = NULL});
+    bench.origin = "https://api.test";
+    assert_refused(IBK_E_CA_MISSING, submit_get(1, "/"));
+    assert_says("/nonexistent/ca.pem");
+    bench.origin = NULL;
+    assert_ok(submit_get(1, "/"));
+    assert_ok(ended(1));
+}
+
+static const struct step broken[] = {
+    STEP(ANSWER_CLOSE, ""),
+    STEP(ANSWER_RESET, ""),
+    {ANSWER_RESET, {NULL, 0}, {NULL, 0}, 20, 0, 0, 0},
+    STEP(ANSWER_CLOSE, "HTTP/1.1 2"),
+    STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\nX: leaked-by-server"),
+    {ANSWER_RESET, BYTES("HTTP/1.1 200 OK\r\nX: leaked-by-server\r\n"), {NULL, 0}, 0, 20, 0, 0},
+    STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nleaked-by-server"),
+    {ANSWER_RESET, BYTES("HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nleaked-by-server"), {NULL, 0}, 0, 20, 0, 0},
+    STEP(ANSWER_CLOSE, "leaked-by-server leaked-by-server\r\n\r\n"),
+    STEP(ANSWER, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 16\r\n\r\nleaked-by-server"),
+    STEP(ANSWER_CLOSE, "HTTP/1.1 100 Continue\r\n\r\n"),
+    STEP(ANSWER, "HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n"),
+    {ANSWER_AGAIN, BYTES("HTTP/1.1 200 OK\r\n"), BYTES("X: leaked-by-server\r\n"), 0, 0, 0, 0},
+    {ANSWER_AGAIN, BYTES("HTTP/1.1 200 OK\r\n\r\n"), BYTES("leaked-by-server"), 0, 0, 0, 0},
+    STEP(ANSWER_STALL, "HTTP/1.1 200 OK\r\nX: "),
+    STEP(ANSWER_STALL, ""),
+};
+
+/* "... after 12 ms: POST 127.0.0.1:40123/x" without the two numbers. */
+static ibk_span without_numbers(const char *text)
+{
+    static const char digits[] = "0123456789";
+    uint8_t *copy = room(strlen(text) + 1);
+    size_t len = 0;
+    for (const char *c = text; *c != '\0'; c++) {
+        if (strchr(digits, *c) == NULL) {
+            copy[len++] = (uint8_t)*c;
+        }
+    }
+    return ibk_span_of(copy, len);
+}
+
+/* Whatever goes wrong, the engine says of it what the blocking client says, and the request was sent once. */
+static void test_the_same_failures_as_blocking(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(broken); i++) {
+        for (int repeatable = 0; repeatable < 2; repeatable++) {
+            row("%zu, %s", i, repeatable ? "repeatable" : "once");
+            const struct step twice[] = {broken[i], broken[i]};
+            OPEN_DESK(twice);
+            bench.timeout_ms = 300;
+            ibk_code blocking = send_it("POST", "/x?secret", "leaked-by-client", repeatable);
+            struct ibk_error expected = err;
+            assert_ok(submit(3, "POST", "/x?secret", "leaked-by-client", repeatable));
+            ibk_code code = ended(3);
+            bench.timeout_ms = 5000;
+            assert_row(blocking != IBK_OK && code == blocking && err.code == code);
+            assert_bytes(without_numbers(err.text), without_numbers(expected.text));
+            assert_row(err.sent == expected.sent && err.domain == expected.domain && err.native == expected.native);
+            assert_row(strcmp(err.where, expected.where) == 0);
+            assert_hides(ibk_span_text("leaked-by-server"));
+            assert_hides(ibk_span_text("leaked-by-client"));
+            assert_row(server_requests(bench.server) == 2);
+            assert_ok(submit_get(4, "/"));
+            assert_ok(ended(4));
+        }
+    }
+}
+
+static void test_nobody_there(void **state)
+{
+    static const struct {
+        const char *url;
+        ibk_code code;
+    } table[] = {
+        {"https://nowhere.test/x", IBK_E_RESOLVE},
+        {"http://127.0.0.1:1/x", IBK_E_CONNECT},
+        {"https://127.0.0.1:1/x", IBK_E_CONNECT},
+    };
+    (void)state;
+    bench.options.ca_file = ca_pem;
+    open_desk((struct server_setup){.steps = NULL});
+    for (size_t i = 0; i < COUNT(table); i++) {
+        row("%s", table[i].url);
+        const struct ibk_http_request request = {
+            .method = LITERAL("POST"), .url = ibk_span_text(table[i].url), .timeout_ms = 2000};
+        ibk_code blocking = send_request(&request);
+        struct ibk_error expected = err;
+        assert_ok(ibk_engine_submit(desk.client, 1, &request, &err));
+        assert_row(ended(1) == table[i].code && blocking == table[i].code);
+        assert_bytes(without_numbers(err.text), without_numbers(expected.text));
+        assert_row(!err.sent);
+    }
+}
+
+/* A name server that does not answer holds up nobody else, not even the engine's end. */
+static void test_stalled_lookup(void **state)
+{
+    (void)state;
+    bench.options.ca_file = ca_pem;
+    open_desk((struct server_setup){.steps = NULL});
+    const struct ibk_http_request request = {
+        .method = LITERAL("GET"), .url = LITERAL("https://stalled.test/"), .timeout_ms = 100};
+    assert_ok(ibk_engine_submit(desk.client, 1, &request, &err));
+    assert_ok(submit_get(2, "/"));
+    assert_ok(ended(2));
+    assert_int_equal(ended(1), IBK_E_TIMEOUT);
+    assert_says("timed out while looking up the host");
+    assert_ok(ibk_engine_submit(desk.client, 3, &request, &err));
+    while (stalled_lookups() < 2) {
+        sleep_ms(1);
+    }
+    int64_t start = now_ms();
+    close_engine_client();
+    assert_true(now_ms() - start < 1000);
+}
+
+/* never twice */
+
+/* A reused connection dies under a request that the server has read. */
+static void test_no_silent_replay(void **state)
+{
+    static const enum deed deeds[] = {ANSWER_CLOSE, ANSWER_RESET, ANSWER_CUT};
+    (void)state;
+    for (size_t i = 0; i < 2 * COUNT(deeds); i++) {
+        bool tls = i >= COUNT(deeds);
+        const struct step steps[] = {STEP(ANSWER, OK_ANSWER), {.deed = deeds[i % COUNT(deeds)]}};
+        row("%zu, once", i);
+        open_plain_or_tls(tls, steps, COUNT(steps));
+        assert_ok(submit_post(1, "/first"));
+        assert_ok(ended(1));
+        assert_ok(submit_post(2, "/order"));
+        assert_row(ended(2) == IBK_E_OUTCOME_UNKNOWN && err.sent);
+        assert_says("connection lost", "/order");
+        assert_row(server_requests(bench.server) == 2);
+        row("%zu, repeatable", i);
+        open_plain_or_tls(tls, steps, COUNT(steps));
+        assert_ok(submit_get(1, "/first"));
+        assert_ok(ended(1));
+        assert_ok(submit_get(2, "/second"));
+        assert_row(ended(2) == IBK_E_PROTOCOL && err.sent);
+        assert_says("connection lost", "/second");
+        assert_row(server_requests(bench.server) == 2);
+    }
+}
+
+/* The server closes connections that are idle: the next request goes to a fresh one, once. */
+static void test_kept_connection_died(void **state)
+{
+    static const enum deed deeds[] = {ANSWER_CLOSE, ANSWER_RESET, ANSWER_CUT};
+    (void)state;
+    for (size_t i = 0; i < 4 * COUNT(deeds); i++) {
+        bool tls = i % 2 == 0, repeatable = i / 2 % 2 == 0;
+        const struct step steps[] = {{.deed = deeds[i / 4], .bytes = LITERAL(OK_ANSWER), .pause_ms = 5}};
+        row("%zu: %s, %s", i / 4, tls ? "TLS" : "plain", repeatable ? "repeatable" : "once");
+        open_plain_or_tls(tls, steps, COUNT(steps));
+        assert_ok(submit_get(1, "/"));
+        assert_ok(ended(1));
+        await_closed_connections();
+        assert_ok(submit(2, "POST", "/order", "{}", repeatable));
+        assert_ok(ended(2));
+        assert_row(!taken(2)->response.reused_connection);
+        assert_row(server_requests(bench.server) == 2 && server_connections(bench.server) == 2);
+        assert_ok(submit(3, "POST", "/order", "{}", repeatable));
+        assert_ok(ended(3));
+        assert_row(taken(3)->response.reused_connection);
+    }
+}
+
+/* However many of them died, and whoever comes first. */
+static void test_all_kept_connections_died(void **state)
+{
+    struct step steps[16];
+    (void)state;
+    for (int tls = 0; tls < 2; tls++) {
+        row("%s", tls ? "TLS" : "plain");
+        for (size_t i = 0; i < COUNT(steps); i++) {
+            /* Each on a connection of its own, since all are under way before the first is answered. */
+            steps[i] = (struct step){.deed = ANSWER_CLOSE, .bytes = LITERAL(OK_ANSWER), .after_requests = COUNT(steps)};
+        }
+        open_plain_or_tls(tls, steps, COUNT(steps));
+        for (size_t i = 0; i < COUNT(steps); i++) {
+            assert_ok(submit_get((int64_t)i, "/"));
+        }
+        take_until(COUNT(steps));
+        await_closed_connections();
+        forget_taken();
+        for (size_t i = 0; i < COUNT(steps); i++) {
+            assert_ok(i % 2 == 0 ? submit_get((int64_t)i, "/") : submit_post((int64_t)i, "/"));
+        }
+        take_until(COUNT(steps));
+        for (size_t i = 0; i < COUNT(steps); i++) {
+            assert_row(taken((int64_t)i)->code == IBK_OK);
+        }
+        assert_row(server_requests(bench.server) == 2 * COUNT(steps));
+        assert_row(server_connections(bench.server) > COUNT(steps));
+    }
+}
+
+/* The second try has what is left of the time, not all of it anew. */
+static void test_fresh_connection_keeps_the_deadline(void **state)
+{
+    const struct step steps[] = {{.deed = ANSWER_CLOSE, .bytes = LITERAL(OK_ANSWER)}, STEP(ANSWER_STALL, "")};
+    (void)state;
+    OPEN_DESK(steps);
+    assert_ok(submit_get(1, "/"));
+    assert_ok(ended(1));
+    await_closed_connections();
+    bench.timeout_ms = 200;
+    int64_t start = now_ms();
+    assert_ok(submit_post(2, "/"));
+    assert_int_equal(ended(2), IBK_E_OUTCOME_UNKNOWN);
+    assert_says("timed out while waiting for the answer");
+    assert_true(now_ms() - start >= 190 && now_ms() - start < 1000);
+    assert_int_equal(server_requests(bench.server), 2);
+}
+
+/* time */
+
+static void test_timeouts_of_many(void **state)
+{
+    struct step steps[32];
+    (void)state;
+    for (size_t i = 0; i < COUNT(steps); i++) {
+        steps[i] = (struct step){.deed = ANSWER_STALL};
+    }
+    OPEN_DESK(steps);
+    bench.timeout_ms = 200;
+    int64_t start = now_ms();
+    for (size_t i = 0; i < COUNT(steps); i++) {
+        assert_ok(submit_get((int64_t)i, "/"));
+    }
+    take_until(COUNT(steps));
+    int64_t took = now_ms() - start;
+    assert_true(took >= 190 && took < 2000);
+    for (size_t i = 0; i < COUNT(steps); i++) {
+        look_at_error((int64_t)i);
+        assert_true(err.code == IBK_E_TIMEOUT && err.sent);
+    }
+}
+
+/* More requests to one host than there may be connections: they wait, but not longer than they said. */
+static void test_more_than_a_host_gets(void **state)
+{
+    static struct step steps[128];
+    (void)state;
+    for (size_t i = 0; i < COUNT(steps); i++) {
+        steps[i] = (struct step){.deed = ANSWER_STALL};
+    }
+    OPEN_DESK(steps);
+    for (int64_t key = 0; key < 128; key++) {
+        assert_ok(submit_get(key, "/"));
+    }
+    await_requests(128);
+    bench.timeout_ms = 100;
+    assert_ok(submit_post(200, "/impatient"));
+    bench.timeout_ms = 10000;
+    assert_ok(submit_post(201, "/patient"));
+    assert_int_equal(ended(200), IBK_E_TIMEOUT);
+    assert_says("timed out while waiting for a free connection", "/impatient");
+    assert_false(err.sent);
+    assert_int_equal(server_connections(bench.server), 128);
+    for (int64_t key = 0; key < 128; key += 2) {
+        assert_true(cancel(key));
+    }
+    assert_ok(ended(201));
+    assert_int_equal(server_requests(bench.server), 129);
+}
+
+/* cancelling */
+
+static void test_cancel(void **state)
+{
+    static const struct step steps[] = {STEP(ANSWER_STALL, ""),
+                                        STEP(ANSWER_STALL, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab")};
+    (void)state;
+    OPEN_DESK(steps);
+    assert_false(cancel(1));
+    for (size_t i = 0; i < COUNT(steps); i++) {
+        assert_ok(submit_post(1, "/stalled"));
+        await_requests(i + 1);
+        assert_true(cancel(1));
+        assert_false(cancel(1));
+    }
+    for (int64_t key = 0; key < 20; key++) { /* some before the engine has even seen them */
+        assert_ok(submit_get(key, "/"));
+        bool cancelled = cancel(key);
+        take_after(0);
+        assert_true(cancelled || taken(key)->code == IBK_OK);
+    }
+    forget_taken();
+    assert_ok(submit_get(99, "/"));
+    assert_ok(ended(99));
+    assert_int_equal(desk.count, 1);
+    assert_false(cancel(99));
+}
+
+static void test_cancel_takes_all_of_a_key_and_no_other(void **state)
+{
+    static const struct step steps[] = {STEP(ANSWER_STALL, ""), STEP(ANSWER_STALL, ""), STEP(ANSWER_STALL, "")};
+    (void)state;
+    OPEN_DESK(steps);
+    bench.timeout_ms = 300;
+    assert_ok(submit_get(1, "/"));
+    assert_ok(submit_get(1, "/"));
+    assert_ok(submit_get(2, "/"));
+    await_requests(3);
+    assert_true(cancel(1));
+    assert_int_equal(ended(2), IBK_E_TIMEOUT);
+    take_after(50);
+    assert_int_equal(desk.count, 1);
+}
+
+static void test_close_with_transfers_under_way(void **state)
+{
+    static const struct step steps[] = {STEP(ANSWER_STALL, ""), STEP(ANSWER_STALL, "HTTP/1.1 200 OK\r\n"),
+                                        STEP(ANSWER_STALL, "")};
+    (void)state;
+    for (int shared = 0; shared < 2; shared++) {
+        row("%s", shared ? "not the last client" : "the last client");
+        OPEN_DESK(steps);
+        struct ibk_engine_client *other = NULL;
+        if (shared) {
+            assert_ok(ibk_engine_client_new(&bench.options, desk.mailbox, &other, &err));
+        }
+        for (int64_t key = 0; key < 3; key++) {
+            assert_ok(submit_get(key, "/"));
+        }
+        await_requests(3);
+        assert_ok(submit_get(3, "/"));
+        assert_row(!ibk_engine_client_is_closed(desk.client));
+        ibk_engine_client_close(desk.client);
+        ibk_engine_client_close(desk.client);
+        assert_row(ibk_engine_client_is_closed(desk.client));
+        assert_row(ibk_engine_threads() == shared);
+        assert_refused(IBK_E_CANCELLED, submit_get(4, "/"));
+        assert_says("closed");
+        assert_row(!cancel(1));
+        take_after(30);
+        for (size_t i = 0; i < desk.count; i++) {
+            assert_row(desk.taken[i]->key == 3); /* answered before the close */
+        }
+        if (shared) {
+            const struct ibk_http_request request = {.method = LITERAL("GET"), .url = url_of("/"), .timeout_ms = 5000};
+            assert_ok(ibk_engine_submit(other, 5, &request, &err));
+            assert_ok(ended(5));
+            ibk_engine_client_close(other);
+            ibk_engine_client_release(other);
+        }
+    }
+}
+
+static void test_clients_differ_and_share_connections(void **state)
+{
+    static const struct step steps[] = {STEP(ANSWER, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"),
+                                        STEP(ANSWER, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")};
+    struct ibk_engine_client *small;
+    (void)state;
+    OPEN_DESK(steps);
+    struct ibk_http_options options = bench.options;
+    options.user_agent = "small/1";
+    options.max_body_bytes = 2;
+    assert_ok(ibk_engine_client_new(&options, desk.mailbox, &small, &err));
+    const struct ibk_http_request request = {
+        .method = LITERAL("GET"), .url = url_of("/"), .repeatable = true, .timeout_ms = 5000};
+    assert_ok(submit_get(1, "/"));
+    assert_ok(ended(1));
+    assert_ok(ibk_engine_submit(small, 2, &request, &err));
+    assert_int_equal(ended(2), IBK_E_TOO_LARGE);
+    assert_int_equal(server_connections(bench.server), 1);
+    ibk_span seen = server_request(bench.server, 1);
+    assert_true(ibk_span_find(seen, LITERAL("User-Agent: small/1\r\n")) < seen.len);
+    ibk_engine_client_close(small);
+    ibk_engine_client_release(small);
+    assert_ok(submit_get(3, "/"));
+    assert_ok(ended(3));
+}
+
+/* the thread */
+
+static void test_comes_and_goes(void **state)
+{
+    (void)state;
+    int fd;
+    open_plain_or_tls(true, NULL, 0);
+    assert_ok(ibk_mailbox_descriptor(desk.mailbox, &fd, &err));
+    size_t descriptors = open_descriptors();
+    for (int i = 0; i < 50; i++) {
+        new_engine_client();
+        assert_int_equal(ibk_engine_threads(), 1);
+        assert_ok(submit_get(i, "/"));
+        if (i % 2 == 0) {
+            assert_ok(ended(i));
+        }
+        close_engine_client();
+        assert_int_equal(ibk_engine_threads(), 0);
+        take_after(0);
+        forget_taken();
+    }
+    new_engine_client();
+    assert_ok(submit_get(99, "/"));
+    assert_ok(ended(99));
+    while (open_descriptors() > descriptors + 2) { /* one connection has two ends here; the server closes the others' soon */
+        sleep_ms(1);
+    }
+}
+
+static void *use_the_client(void *argument)
+{
+    for (int64_t i = 0; i < 50; i++) {
+        const struct ibk_http_request request = {
+            .method = LITERAL("GET"), .url = *(ibk_span *)argument, .repeatable = true, .timeout_ms = 5000};
+        struct ibk_error error;
+        bool cancelled = false;
+        if (ibk_engine_submit(desk.client, i, &request, &error) != IBK_OK ||
+            (i % 3 == 0 && ibk_engine_cancel(desk.client, i, &cancelled, &error) != IBK_OK)) {
+            return NULL;
+        }
+    }
+    return argument;
+}
+
+static void *open_and_close(void *argument)
+{
+    for (int i = 0; i < 20; i++) {
+        struct ibk_engine_client *client;
+        struct ibk_error error;
+        const struct ibk_http_request request = {
+            .method = LITERAL("GET"), .url = *(ibk_span *)argument, .repeatable = true, .timeout_ms = 5000};
+        if (ibk_engine_client_new(&bench.options, desk.mailbox, &client, &error) != IBK_OK ||
+            ibk_engine_submit(client, 1000, &request, &error) != IBK_OK) {
+            return NULL;
+        }
+        ibk_engine_client_close(client);
+        ibk_engine_client_release(client);
+    }
+    return argument;
+}
+
+static void *take_now_and_then(void *argument)
+{
+    for (int i = 0; i < 50; i++) {
+        struct ibk_outcome *list;
+        struct ibk_error error;
+        if (ibk_mailbox_wait(desk.mailbox, 1, NULL, &list, &error) != IBK_OK) {
+            return NULL;
+        }
+        ibk_outcomes_free(list);
+    }
+    return argument;
+}
+
+static void test_threads_share_a_client(void **state)
+{
+    static void *(*const work[])(void *) = {use_the_client, use_the_client, open_and_close, open_and_close, take_now_and_then};
+    pthread_t threads[COUNT(work)];
+    (void)state;
+    open_plain_or_tls(false, NULL, 0);
+    ibk_span url = url_of("/");
+    for (size_t i = 0; i < COUNT(work); i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, work[i], &url), 0);
+    }
+    for (size_t i = 0; i < COUNT(work); i++) {
+        void *result = NULL;
+        (void)pthread_join(threads[i], &result);
+        assert_non_null(result);
+    }
+    take_after(0);
+    forget_taken();
+    assert_ok(submit_get(2000, "/"));
+    for (size_t seen = 0; seen == desk.count || desk.taken[seen]->key != 2000;) {
+        seen += seen < desk.count ? 1 : 0;
+        if (seen == desk.count) {
+            take_until(desk.count + 1);
+        }
+    }
+}
+
+static volatile sig_atomic_t signals_seen;
+
+static void count_signal(int number)
+{
+    (void)number;
+    signals_seen = signals_seen + 1;
+}
+
+/* The engine's thread takes no signal away from the others. */
+static void test_signals_are_for_others(void **state)
+{
+    struct sigaction action = {.sa_handler = count_signal};
+    sigset_t one, before;
+    (void)state;
+    (void)sigemptyset(&one);
+    (void)sigaddset(&one, SIGUSR1);
+    open_plain_or_tls(false, NULL, 0);
+    assert_ok(submit_get(1, "/"));
+    assert_ok(ended(1));
+    server_stop(bench.server); /* its threads would take the signal */
+    bench.server = NULL;
+    assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
+    (void)pthread_sigmask(SIG_BLOCK, &one, &before);
+    assert_int_equal(kill(getpid(), SIGUSR1), 0);
+    sleep_ms(20);
+    assert_int_equal(signals_seen, 0);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    assert_int_equal(signals_seen, 1);
+    (void)signal(SIGUSR1, SIG_DFL);
+}
+
+/* fork and exit */
+
+/* ThreadSanitizer does not know what to do with threads that a child of fork starts, so there the child starts none. */
+#ifdef __SANITIZE_THREAD__
+#define CHILDREN_MAY_START_THREADS false
+#else
+#define CHILDREN_MAY_START_THREADS true
+#endif
+
+/* What a child does with what it inherited, and whether an engine of its own works. 0 where all is well. */
+static int be_a_child(ibk_span url)
+{
+    const struct ibk_http_request request = {.method = LITERAL("GET"), .url = url, .repeatable = true, .timeout_ms = 5000};
+    struct ibk_engine_client *client = desk.client;
+    struct ibk_mailbox *mailbox = desk.mailbox;
+    struct ibk_outcome *list;
+    struct ibk_error error;
+    bool cancelled;
+    int fd;
+    if (ibk_engine_submit(client, 1, &request, &error) != IBK_E_FORKED || error.sent ||
+        ibk_engine_cancel(client, 1, &cancelled, &error) != IBK_E_FORKED ||
+        ibk_mailbox_take(mailbox, &list, &error) != IBK_E_FORKED ||
+        ibk_mailbox_wait(mailbox, 1000, NULL, &list, &error) != IBK_E_FORKED ||
+        ibk_mailbox_descriptor(mailbox, &fd, &error) != IBK_E_FORKED || !ibk_engine_client_is_closed(client) ||
+        ibk_engine_threads() != 0) {
+        return 1;
+    }
+    size_t descriptors = open_descriptors();
+    ibk_mailbox_wake(mailbox);
+    ibk_engine_client_close(client);
+    ibk_engine_client_release(client);
+    ibk_mailbox_release(mailbox);
+    if (open_descriptors() != descriptors) {
+        return 2;
+    }
+    if (!CHILDREN_MAY_START_THREADS) {
+        return 0;
+    }
+    if (ibk_mailbox_new(&mailbox, &error) != IBK_OK ||
+        ibk_engine_client_new(&bench.options, mailbox, &client, &error) != IBK_OK ||
+        ibk_engine_submit(client, 1, &request, &error) != IBK_OK ||
+        ibk_mailbox_wait(mailbox, 5000, NULL, &list, &error) != IBK_OK || list == NULL || list->code != IBK_OK) {
+        return 3;
+    }
+    ibk_engine_client_close(client);
+    return ibk_engine_threads() == 0 ? 0 : 4;
+}
+
+static void assert_child_does_well(pid_t child)
+{
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (status != 0) {
+        fail_msg("the child ended with %s %d", WIFEXITED(status) ? "status" : "signal",
+                 WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+    }
+}
+
+static void test_fork(void **state)
+{
+    (void)state;
+    for (int tls = 0; tls < 2; tls++) {
+        open_plain_or_tls(tls, NULL, 0);
+        assert_ok(submit_get(1, "/"));
+        assert_ok(ended(1));
+        ibk_span url = url_of("/child");
+        pid_t child = fork();
+        if (child == 0) {
+            _exit(be_a_child(url));
+        }
+        assert_child_does_well(child);
+        assert_ok(submit_get(2, "/"));
+        assert_ok(ended(2));
+        assert_true(taken(2)->response.reused_connection);
+        assert_int_equal(server_connections(bench.server), CHILDREN_MAY_START_THREADS ? 2 : 1);
+    }
+}
+
+static atomic_bool keep_going;
+
+/* Transfers over TLS without a pause. */
+static void *keep_the_engine_busy(void *argument)
+{
+    const struct ibk_http_request request = {
+        .method = LITERAL("GET"), .url = *(ibk_span *)argument, .repeatable = true, .timeout_ms = 5000};
+    while (atomic_load(&keep_going)) {
+        struct ibk_outcome *list = NULL;
+        struct ibk_error error;
+        if (ibk_engine_submit(desk.client, 1, &request, &error) != IBK_OK ||
+            ibk_mailbox_wait(desk.mailbox, 5000, NULL, &list, &error) != IBK_OK || list == NULL || list->code != IBK_OK) {
+            ibk_outcomes_free(list);
+            return NULL;
+        }
+        ibk_outcomes_free(list);
+    }
+    return argument;
+}
+
+static void test_fork_while_busy(void **state)
+{
+    pthread_t thread;
+    void *result = NULL;
+    (void)state;
+    open_plain_or_tls(true, NULL, 0);
+    ibk_span url = url_of("/");
+    atomic_store(&keep_going, true);
+    assert_int_equal(pthread_create(&thread, NULL, keep_the_engine_busy, &url), 0);
+    for (int i = 0; i < 20; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            _exit(be_a_child(url));
+        }
+        assert_child_does_well(child);
+    }
+    atomic_store(&keep_going, false);
+    (void)pthread_join(thread, &result);
+    assert_non_null(result);
+}
+
+/* exit() with an engine at work ends it before OpenSSL is cleaned up. */
+static void test_exit_while_busy(void **state)
+{
+    static const struct step steps[] = {STEP(ANSWER_STALL, ""), STEP(ANSWER_STALL, "HTTP/1.1 200 OK\r\nX: ")};
+    (void)state;
+    if (!CHILDREN_MAY_START_THREADS) {
+        skip();
+    }
+    open_plain_or_tls(true, steps, COUNT(steps));
+    ibk_span url = url_of("/");
+    (void)fflush(NULL);
+    int64_t start = now_ms();
+    pid_t child = fork();
+    if (child == 0) {
+        const struct ibk_http_request request = {.method = LITERAL("GET"), .url = url, .repeatable = true, .timeout_ms = 60000};
+        struct ibk_engine_client *client;
+        struct ibk_mailbox *mailbox;
+        if (ibk_mailbox_new(&mailbox, &err) != IBK_OK ||
+            ibk_engine_client_new(&bench.options, mailbox, &client, &err) != IBK_OK) {
+            _exit(1);
+        }
+        for (int64_t key = 0; key < 3; key++) {
+            if (ibk_engine_submit(client, key, &request, &err) != IBK_OK) {
+                _exit(2);
+            }
+        }
+        sleep_ms(50); /* until they are under way */
+        exit(0);
+    }
+    assert_child_does_well(child);
+    assert_true(now_ms() - start < 2000);
+}
+
+/* mailboxes */
+
+static void test_batches(void **state)
+{
+    int fd;
+    (void)state;
+    open_plain_or_tls(false, NULL, 0);
+    assert_ok(ibk_mailbox_descriptor(desk.mailbox, &fd, &err));
+    assert_false(is_readable(fd));
+    for (int64_t key = 0; key < 20; key++) {
+        assert_ok(submit_get(key, "/"));
+    }
+    await_requests(20);
+    take_after(50);
+    assert_int_equal(desk.count, 20); /* by one take */
+    assert_false(is_readable(fd));
+    assert_ok(submit_get(20, "/"));
+    struct pollfd end = {.fd = fd, .events = POLLIN};
+    assert_int_equal(poll(&end, 1, 5000), 1);
+    take_after(0);
+    assert_ok(taken(20)->code);
+    assert_false(is_readable(fd));
+    take_after(0);
+    assert_int_equal(desk.count, 21);
+}
+
+static int say_stop(void *context)
+{
+    (*(int *)context)++;
+    return 1;
+}
+
+static void *wake_soon(void *mailbox)
+{
+    sleep_ms(30);
+    ibk_mailbox_wake(mailbox);
+    return NULL;
+}
+
+static void test_waiting(void **state)
+{
+    struct ibk_outcome *list;
+    int asked = 0, fd;
+    const struct ibk_http_hooks hooks = {.interrupt = say_stop, .context = &asked};
+    pthread_t thread;
+    (void)state;
+    assert_ok(ibk_mailbox_new(&desk.mailbox, &err));
+    int64_t start = now_ms();
+    assert_ok(ibk_mailbox_wait(desk.mailbox, 120, NULL, &list, &err));
+    assert_null(list);
+    assert_true(now_ms() - start >= 120);
+    assert_refused(IBK_E_INTERRUPTED, ibk_mailbox_wait(desk.mailbox, -1, &hooks, &list, &err));
+    assert_int_equal(asked, 1);
+    for (int64_t timeout = -1; timeout < 6000; timeout += 5000) {
+        start = now_ms();
+        assert_int_equal(pthread_create(&thread, NULL, wake_soon, desk.mailbox), 0);
+        assert_ok(ibk_mailbox_wait(desk.mailbox, timeout, NULL, &list, &err));
+        assert_null(list);
+        (void)pthread_join(thread, NULL);
+        assert_true(now_ms() - start < 2000);
+    }
+    /* A wake-up waits for the wait that it ends, and is used up by it. */
+    ibk_mailbox_wake(desk.mailbox);
+    ibk_mailbox_wake(desk.mailbox);
+    assert_ok(ibk_mailbox_descriptor(desk.mailbox, &fd, &err));
+    assert_true(is_readable(fd));
+    assert_ok(ibk_mailbox_wait(desk.mailbox, INT64_MAX, NULL, &list, &err));
+    assert_null(list);
+    assert_false(is_readable(fd));
+    assert_ok(ibk_mailbox_wait(desk.mailbox, 0, NULL, &list, &err));
+    assert_null(list);
+    ibk_mailbox_wake(desk.mailbox);
+    ibk_mailbox_put(desk.mailbox, ibk_outcome_new(1, false));
+    take_until(1); /* what is there goes first */
+    assert_true(is_readable(fd));
+    take_after(0);
+    assert_false(is_readable(fd));
+}
+
+static void test_the_latest_only(void **state)
+{
+    struct ibk_outcome *list;
+    int fd;
+    (void)state;
+    assert_ok(ibk_mailbox_new(&desk.mailbox, &err));
+    assert_ok(ibk_mailbox_descriptor(desk.mailbox, &fd, &err));
+    for (int round = 0; round < 3; round++) {
+        for (int64_t key = 0; key < 3; key++) {
+            struct ibk_outcome *outcome = ibk_outcome_new(key, key != 1);
+            outcome->response.status = 100 + round;
+            ibk_mailbox_put(desk.mailbox, outcome);
+        }
+    }
+    ibk_mailbox_retract(desk.mailbox, 1); /* not one of those */
+    ibk_mailbox_retract(desk.mailbox, 7);
+    take_after(0);
+    assert_int_equal(desk.count, 5);
+    assert_int_equal(taken(0)->response.status, 102);
+    assert_int_equal(taken(2)->response.status, 102);
+    assert_int_equal(desk.taken[4]->key, 2); /* the latest came last */
+    ibk_mailbox_put(desk.mailbox, ibk_outcome_new(5, true));
+    ibk_mailbox_retract(desk.mailbox, 5);
+    assert_false(is_readable(fd));
+    /* What is put back comes first again. */
+    for (int64_t key = 10; key < 13; key++) {
+        ibk_mailbox_put(desk.mailbox, ibk_outcome_new(key, false));
+    }
+    assert_ok(ibk_mailbox_take(desk.mailbox, &list, &err));
+    ibk_mailbox_put(desk.mailbox, ibk_outcome_new(13, false));
+    ibk_mailbox_put_back(desk.mailbox, list);
+    ibk_mailbox_put(desk.mailbox, ibk_outcome_new(14, false));
+    forget_taken();
+    take_after(0);
+    for (size_t i = 0; i < 5; i++) {
+        assert_int_equal(desk.taken[i]->key, 10 + (int64_t)i);
+    }
+    assert_int_equal(desk.count, 5);
+    ibk_mailbox_put(desk.mailbox, ibk_outcome_new(1, false)); /* for the mailbox to free */
+}
+
+/* memory */
+
+static void test_memory_runs_out(void **state)
+{
+    (void)state;
+    bench.options.proxy = "http://proxy.test";
+    open_plain_or_tls(false, NULL, 0);
+    bool done = false;
+    for (unsigned long n = 1; !done; n++) {
+        row("client_new, allocation %lu", n);
+        close_engine_client();
+        ibk_test_fail_allocation(n);
+        poison_error();
+        ibk_code code = ibk_engine_client_new(&bench.options, desk.mailbox, &desk.client, &err);
+        ibk_test_fail_allocation(0);
+        done = code == IBK_OK;
+        assert_row(done || (code == IBK_E_NO_MEMORY && desk.client == NULL && n < 100));
+        assert_row(done || ibk_engine_threads() == 0);
+    }
+    for (int repeatable = 0; repeatable < 2; repeatable++) {
+        unsigned long n = 1;
+        for (done = false; !done; n++) {
+            row("submit, allocation %lu", n);
+            new_engine_client();
+            size_t before = server_requests(bench.server);
+            ibk_test_fail_allocation(n);
+            ibk_code code = submit(1, "PUT", "/", "x", repeatable);
+            bool refused = code != IBK_OK;
+            code = refused ? code : ended(1);
+            ibk_test_fail_allocation(0);
+            bool sent = server_requests(bench.server) > before;
+            done = code == IBK_OK;
+            assert_row(done || code == (sent && !repeatable ? IBK_E_OUTCOME_UNKNOWN : IBK_E_NO_MEMORY));
+            assert_row(done || err.sent == sent);
+            assert_ok(submit_get(2, "/"));
+            assert_ok(ended(2));
+        }
+        assert_true(n > 6);
+    }
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        engine_test(test_answers),
+        engine_test(test_many_in_flight),
+        engine_test(test_the_request_is_copied),
+        engine_test(test_requests_refused),
+        engine_test(test_no_authorities),
+        engine_test(test_the_same_failures_as_blocking),
+        engine_test(test_nobody_there),
+        engine_test(test_stalled_lookup),
+        engine_test(test_no_silent_replay),
+        engine_test(test_kept_connection_died),
+        engine_test(test_all_kept_connections_died),
+        engine_test(test_fresh_connection_keeps_the_deadline),
+        engine_test(test_timeouts_of_many),
+        engine_test(test_more_than_a_host_gets),
+        engine_test(test_cancel),
+        engine_test(test_cancel_takes_all_of_a_key_and_no_other),
+        engine_test(test_close_with_transfers_under_way),
+        engine_test(test_clients_differ_and_share_connections),
+        engine_test(test_comes_and_goes),
+        engine_test(test_threads_share_a_client),
+        engine_test(test_signals_are_for_others),
+        engine_test(test_fork),
+        engine_test(test_fork_while_busy),
+        engine_test(test_exit_while_busy),
+        engine_test(test_batches),
+        engine_test(test_waiting),
+        engine_test(test_the_latest_only),
+        engine_test(test_memory_runs_out),
+    };
+    (void)signal(SIGPIPE, SIG_IGN);
+    return cmocka_run_group_tests(tests, make_certificates, drop_certificates);
+}
