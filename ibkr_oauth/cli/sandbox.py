@@ -8,12 +8,12 @@ import signal
 import sys
 import threading
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 from rich.console import Console
@@ -26,7 +26,7 @@ from ibkr_oauth.errors import ConfigurationError, MissingSetting
 from . import common
 
 if TYPE_CHECKING:
-    from ibkr_oauth.sandbox import RecordedRequest, RegisteredConsumer, Sandbox
+    from ibkr_oauth.sandbox import QueryRule, RecordedRequest, RegisteredConsumer, Sandbox
 
 CONSUMER_KEY = "SANDBOXED"
 USERNAME = "paper"
@@ -64,6 +64,27 @@ _LOGGER = "ibkr_oauth.sandbox"
 @click.option("--consumer-key", metavar="KEY", default=CONSUMER_KEY, show_default=True, help="To register.")
 @click.option("--auto-consent", is_flag=True, help="Grant access without showing the consent page.")
 @click.option("--explain", is_flag=True, help="Say why a signature is refused.")
+@click.option(
+    "--query-rule",
+    "query_rules",
+    type=click.Choice(["merge", "omit", "url", "rfc5849"]),
+    multiple=True,
+    help="Accept queries signed so, and in no other way; may be given several times.",
+)
+@click.option("--enforce-pacing", is_flag=True, help="Answer 429 beyond the limits that IBKR publishes.")
+@click.option("--cookie-auth", is_flag=True, help="Accept the session cookie in place of a signature.")
+@click.option(
+    "--token-lifetime",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    default=86400.0,
+    show_default=True,
+    help="Of live session tokens.",
+)
+@click.option("--quiet", is_flag=True, help="Do not log requests.")
+@click.option(
+    "--until-eof", is_flag=True, help="End when standard input ends, as it does with the program that holds it."
+)
 @click.option("--ibind", is_flag=True, help="Print the variables that ibind reads, too.")
 @common.json_option
 @common.debug_option
@@ -76,14 +97,22 @@ def command(
     consumer_key: str,
     auto_consent: bool,
     explain: bool,
+    query_rules: tuple[QueryRule, ...],
+    enforce_pacing: bool,
+    cookie_auth: bool,
+    token_lifetime: float,
+    quiet: bool,
+    until_eof: bool,
     ibind: bool,
     as_json: bool,
 ) -> None:
     """Play Interactive Brokers on this machine, until Ctrl-C.
 
     Registers a consumer, grants it an access token, and prints the environment that a client needs,
-    as lines for a shell. Each request is then logged on standard error: method, path, status, the
-    rule that the query was signed by, and the reason where it is refused.
+    as lines for a shell; with --json, as one line once the sandbox is ready. Each request is then
+    logged on standard error: method, path, status, the rule that the query was signed by, and the
+    reason where it is refused. Tests in any language steer it by POST to the control URL that it
+    prints: expire_token, drop_connection, maintenance and so on.
     """
     sandbox_class = common.import_sandbox()
     with ExitStack() as cleanup:
@@ -97,6 +126,10 @@ def command(
                 public_url=public_url,
                 auto_consent=auto_consent,
                 explain=explain,
+                query_rules=query_rules or ("merge", "omit", "url"),
+                enforce_pacing=enforce_pacing,
+                cookie_auth=cookie_auth,
+                live_session_token_lifetime=token_lifetime,
             )
             consumer = sandbox.register(
                 consumer_key,
@@ -118,7 +151,10 @@ def command(
         if ibind:
             environment |= _ibind_environment(environment, consumer, keys)
         stopped = threading.Event()
-        cleanup.enter_context(_logged(sandbox, stopped))
+        if not quiet:
+            cleanup.enter_context(_logged(stopped))
+        if until_eof:
+            threading.Thread(target=_wait_for_eof, args=(stopped,), daemon=True).start()
         with _ctrl_c_is_the_end():
             if as_json:
                 common.print_json(_as_document(sandbox, consumer, environment), indent=None)
@@ -218,6 +254,8 @@ def _show(sandbox: Sandbox, consumer: RegisteredConsumer, environment: dict[str,
     click.echo(f"# Sandbox at {sandbox.base_url}")
     click.echo(f"# Consumer {consumer.key}, user {USERNAME}; ends with Ctrl-C")
     click.echo(f"# Consent page: {sandbox.authorize_url}?oauth_token=REQUEST_TOKEN")
+    click.echo(f"# Web socket: {sandbox.web_socket_url}?oauth_token=ACCESS_TOKEN")
+    click.echo(f"# Control: {sandbox.control_url}/VERB")
     for name, value in environment.items():
         click.echo(f"export {name}={shlex.quote(value)}")
     sys.stdout.flush()
@@ -227,6 +265,8 @@ def _as_document(sandbox: Sandbox, consumer: RegisteredConsumer, environment: di
     return {
         "base_url": sandbox.base_url,
         "authorize_url": sandbox.authorize_url,
+        "web_socket_url": sandbox.web_socket_url,
+        "control_url": sandbox.control_url,
         "ca_file": None if sandbox.ca_file is None else str(sandbox.ca_file),
         "consumer_key": consumer.key,
         "username": USERNAME,
@@ -238,10 +278,10 @@ def _as_document(sandbox: Sandbox, consumer: RegisteredConsumer, environment: di
 
 
 @contextmanager
-def _logged(sandbox: Sandbox, stopped: threading.Event) -> Generator[None, None, None]:
-    """Write each request to standard error, from what the sandbox records."""
+def _logged(stopped: threading.Event) -> Generator[None, None, None]:
+    """Write each request to standard error, as the sandbox records it."""
     logger = logging.getLogger(_LOGGER)
-    handler = _RequestLog(sandbox, common.make_console(stderr=True), stopped)
+    handler = _RequestLog(common.make_console(stderr=True), stopped)
     level = logger.level
     logger.setLevel(logging.DEBUG)
     logger.addHandler(handler)
@@ -255,12 +295,10 @@ def _logged(sandbox: Sandbox, stopped: threading.Event) -> Generator[None, None,
 class _RequestLog(logging.Handler):
     """The sandbox logs on its own thread, once a request is recorded; an explanation before that."""
 
-    def __init__(self, sandbox: Sandbox, console: Console, stopped: threading.Event) -> None:
+    def __init__(self, console: Console, stopped: threading.Event) -> None:
         super().__init__()
-        self._sandbox = sandbox
         self._console = console
         self._stopped = stopped
-        self._last: RecordedRequest | None = None
         self._explanations: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -268,32 +306,23 @@ class _RequestLog(logging.Handler):
             self._explanations.append(record.getMessage())
             return
         try:
-            for request in self._new_requests():
-                self._print(self._line(request))
+            self._print(self._line(cast("RecordedRequest", record.request)))  # type: ignore[attr-defined]
             for explanation in self._explanations:
                 self._print(Text(f"  {common.printable(explanation)}", "yellow"))
         except (OSError, SystemExit):  # nobody reads any more, which rich takes for the end
             self._stopped.set()
         self._explanations.clear()
 
-    def _new_requests(self) -> list[RecordedRequest]:
-        new: list[RecordedRequest] = []
-        for request in reversed(self._sandbox.requests):
-            if request is self._last:
-                break
-            new.append(request)
-        if new:
-            self._last = new[0]
-        return new[::-1]
-
     def _line(self, request: RecordedRequest) -> Text:
-        good = request.status < 400
+        good = request.dropped is None and request.status < 400
         line = Text(f"{request.method} {common.printable(request.path)} ")
-        line.append(str(request.status), "green" if good else "bold red")
+        line.append(str(request.status or "-"), "green" if good else "bold red")
         if request.query_rule is not None:
             line.append(f" {request.query_rule}", "dim")
         if request.refusal is not None:
             line.append(f" {common.printable(request.refusal)}", "red")
+        if request.dropped is not None:
+            line.append(f" connection cut {request.dropped}", "red")
         return line
 
     def _print(self, text: Text) -> None:
@@ -301,6 +330,14 @@ class _RequestLog(logging.Handler):
 
 
 # --- The end --------------------------------------------------------------------------------------
+
+
+def _wait_for_eof(stopped: threading.Event) -> None:
+    """So that a sandbox does not outlive the test that started it."""
+    with suppress(OSError, ValueError):
+        while sys.stdin.buffer.read(4096):
+            pass
+    stopped.set()
 
 
 @contextmanager

@@ -7,7 +7,8 @@ the others is unknown: they are inventions of the sandbox, each distinct and nam
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Literal
 
@@ -56,14 +57,24 @@ class Refusal(Exception):
     - ``"empty"``: no body at all.
     """
 
-    def __init__(self, status: int, words: str, shape: RefusalShape = "numbered") -> None:
+    def __init__(
+        self,
+        status: int,
+        words: str,
+        shape: RefusalShape = "numbered",
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         super().__init__(words)
         self.status = status
         self.words = words
         self.shape: RefusalShape = shape
+        self.headers = headers
 
     def answer(self, number: int) -> Answer:
         """The answer to send; `number` is the trace number of this refusal."""
+        return replace(self._body(number), headers=self.headers)
+
+    def _body(self, number: int) -> Answer:
         match self.shape:
             case "numbered":
                 error = f"id: {number}, error: {self.words}"
@@ -98,6 +109,17 @@ def no_user_agent() -> Refusal:
 def no_content_length() -> Refusal:
     """Real status, invented text."""
     return Refusal(411, "Length Required: send Content-Length: 0 with an empty POST", "plain")
+
+
+def rate_limited(retry_after: float | None = None) -> Refusal:
+    """Real status; ``Retry-After`` (seconds) only where the sandbox was told to send it."""
+    headers = () if retry_after is None else (("Retry-After", str(math.ceil(retry_after))),)
+    return Refusal(429, "Too Many Requests", "plain", headers)
+
+
+def maintenance() -> Refusal:
+    """Real shape; the service answers so during its maintenance."""
+    return Refusal(503, "Service Unavailable", "plain")
 
 
 # --- 2. The parameters ---------------------------------------------------------------------------
@@ -265,6 +287,14 @@ def challenge_out_of_range() -> Refusal:
     return Refusal(401, "diffie_hellman_challenge must lie between 2 and p - 2")
 
 
+# --- Without a signature: the cookie ---------------------------------------------------------------
+
+
+def wrong_session() -> Refusal:
+    """Invented: the cookie ``api`` holds no session that tickle would give."""
+    return Refusal(401, "unknown session in the cookie api")
+
+
 # --- 9. Protected calls --------------------------------------------------------------------------
 
 
@@ -278,13 +308,18 @@ def no_bridge() -> Refusal:
     return Refusal(400, "Bad Request: no bridge", "plain")
 
 
+def not_authenticated() -> Refusal:
+    """Real: the brokerage session of the user name is in other hands."""
+    return Refusal(401, "not authenticated", "plain")
+
+
 def not_published() -> Refusal:
     """Real status for ``publish`` other than true, invented text."""
     return Refusal(500, "ssodh/init needs publish=true", "plain")
 
 
 def accounts_not_queried() -> Refusal:
-    """Real: market data is served only after ``/iserver/accounts``."""
+    """Real: market data and orders are served only after ``/iserver/accounts``."""
     return Refusal(500, "Please query /accounts first", "plain")
 
 

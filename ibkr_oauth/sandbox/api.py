@@ -2,47 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import cast
 
-from . import answers, crypto, data
+from . import answers, crypto, data, trading
 from .answers import Answer, json_answer
+from .call import Call, endpoint
 from .faults import Faults
-from .state import AccessToken, State
+from .limits import Pacing
+from .state import State
 from .verify import IncomingRequest, Verified
-
-
-@dataclass(frozen=True)
-class Call:
-    """A verified request on its way to the function that answers it."""
-
-    state: State
-    faults: Faults
-    request: IncomingRequest
-    verified: Verified
-    path_values: dict[str, str]
-
-    @property
-    def access_token(self) -> AccessToken:
-        """The access token of a protected call or of a live session token request."""
-        assert self.verified.access_token is not None
-        return self.verified.access_token
-
-    def arguments(self) -> dict[str, object]:
-        """The arguments of the call, from its query, its form body or its JSON object."""
-        arguments: dict[str, object] = dict(self.request.query_pairs() + self.request.form_pairs())
-        if self.request.media_type == "application/json" and self.request.body:
-            try:
-                body: object = json.loads(self.request.body)
-            except (ValueError, RecursionError):
-                raise answers.bad_request("the body is not JSON") from None
-            if isinstance(body, dict):
-                arguments |= cast("dict[str, object]", body)
-        return arguments
-
 
 # --- The three OAuth endpoints -------------------------------------------------------------------
 
@@ -119,6 +87,8 @@ def authentication_status(call: Call) -> Answer:
 
 def tickle(call: Call) -> Answer:
     """Keep the brokerage session from timing out; every verified call does so."""
+    if call.access_token.session_lost:
+        return json_answer({"error": "no session"})
     return json_answer(
         {
             "session": call.access_token.session,
@@ -136,6 +106,7 @@ def validate_sso(_call: Call) -> Answer:
 def logout(call: Call) -> Answer:
     """End the brokerage session. Access token and live session token stay valid."""
     call.state.end_brokerage_session(call.access_token)
+    call.access_token.logouts += 1
     return json_answer({"status": True})
 
 
@@ -149,25 +120,42 @@ def portfolio_accounts(call: Call) -> Answer:
 
 def positions(call: Call) -> Answer:
     """The positions of an account, by pages."""
-    if call.path_values["account"] != data.account_id(call.access_token.username):
+    return json_answer(data.positions(_own_account(call), int(call.path_values["page"])))
+
+
+def summary(call: Call) -> Answer:
+    """The balances of an account, one object for each."""
+    return json_answer(data.summary(_own_account(call), call.state.now()))
+
+
+def ledger(call: Call) -> Answer:
+    """The balances of an account by currency."""
+    return json_answer(data.ledger(_own_account(call), call.state.now()))
+
+
+def performance(call: Call) -> Answer:
+    """``/pa/performance``: the value of accounts over time."""
+    arguments = call.arguments()
+    if arguments.get("acctIds") != [call.account]:
+        raise answers.bad_request(f"acctIds must be [{call.account}], the accounts of this user")
+    return json_answer(data.performance(call.account, str(arguments.get("period", "1M")), call.state.now()))
+
+
+def _own_account(call: Call) -> str:
+    if call.path_values["account"] != call.account:
         raise answers.foreign_account()
-    return json_answer(data.positions(call.access_token.username, int(call.path_values["page"])))
+    return call.account
 
 
 def brokerage_accounts(call: Call) -> Answer:
     """The accounts that can trade; must be read before market data or orders."""
-    session = call.state.brokerage_session(call.access_token)
-    assert session is not None
-    session.accounts_queried = True
+    call.brokerage_session().accounts_queried = True
     return json_answer(data.brokerage_accounts(call.access_token.username, call.access_token.session))
 
 
 def snapshot(call: Call) -> Answer:
     """Market data: the first call for a contract only starts its flow, later ones have data."""
-    session = call.state.brokerage_session(call.access_token)
-    assert session is not None
-    if not session.accounts_queried:
-        raise answers.accounts_not_queried()
+    session = call.primed_session()
     arguments = call.arguments()
     conids = re.findall(r"[0-9]{1,12}", str(arguments.get("conids", "")))
     if not conids:
@@ -183,51 +171,63 @@ def snapshot(call: Call) -> Answer:
     return json_answer(rows)
 
 
+def contracts(call: Call) -> Answer:
+    """``/iserver/secdef/search``: the contracts of a symbol."""
+    symbol = str(call.arguments().get("symbol", "")).strip()
+    if not symbol:
+        raise answers.bad_request("symbol is missing")
+    return json_answer(data.contracts(symbol))
+
+
+def run_scanner(call: Call) -> Answer:
+    """``/iserver/scanner/run``: what a market scanner finds."""
+    arguments = call.arguments()
+    for name in ("instrument", "type", "location"):
+        if not arguments.get(name):
+            raise answers.bad_request(f"{name} is missing")
+    return json_answer(data.scanner_rows())
+
+
 # --- Where each path leads -----------------------------------------------------------------------
 
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A path below ``/v1/api``, the methods it takes, and the function that answers."""
-
-    methods: tuple[str, ...]
-    path: re.Pattern[str]
-    answer: Callable[[Call], Answer]
-
-
-def _endpoint(methods: str, path: str, answer: Callable[[Call], Answer]) -> Endpoint:
-    return Endpoint(tuple(methods.split()), re.compile(path, re.ASCII), answer)
-
-
 ENDPOINTS = (
-    _endpoint("POST", "/oauth/request_token", request_token),
-    _endpoint("POST", "/oauth/access_token", access_token),
-    _endpoint("POST", "/oauth/live_session_token", live_session_token),
-    _endpoint("POST", "/iserver/auth/ssodh/init", open_brokerage_session),
-    _endpoint("POST GET", "/iserver/auth/status", authentication_status),
-    _endpoint("POST GET", "/tickle", tickle),
-    _endpoint("GET", "/sso/validate", validate_sso),
-    _endpoint("POST", "/logout", logout),
-    _endpoint("GET", "/portfolio/accounts", portfolio_accounts),
-    _endpoint("GET", r"/portfolio/(?P<account>[^/]+)/positions/(?P<page>\d{1,6})", positions),
-    _endpoint("GET", "/iserver/accounts", brokerage_accounts),
-    _endpoint("GET", "/iserver/marketdata/snapshot", snapshot),
+    endpoint("POST", "/oauth/request_token", request_token),
+    endpoint("POST", "/oauth/access_token", access_token),
+    endpoint("POST", "/oauth/live_session_token", live_session_token),
+    endpoint("POST", "/iserver/auth/ssodh/init", open_brokerage_session),
+    endpoint("POST GET", "/iserver/auth/status", authentication_status),
+    endpoint("POST GET", "/tickle", tickle),
+    endpoint("GET", "/sso/validate", validate_sso),
+    endpoint("POST", "/logout", logout),
+    endpoint("GET", "/portfolio/accounts", portfolio_accounts),
+    endpoint("GET", r"/portfolio/(?P<account>[^/]+)/positions/(?P<page>\d{1,6})", positions),
+    endpoint("GET", "/iserver/accounts", brokerage_accounts),
+    endpoint("GET", "/iserver/marketdata/snapshot", snapshot),
+    endpoint("GET POST", "/iserver/secdef/search", contracts),
+    endpoint("POST", "/iserver/scanner/run", run_scanner),
+    endpoint("GET", r"/portfolio/(?P<account>[^/]+)/summary", summary),
+    endpoint("GET", r"/portfolio/(?P<account>[^/]+)/ledger", ledger),
+    endpoint("POST", "/pa/performance", performance),
+    *trading.ENDPOINTS,
 )
 
 
-def answer(state: State, faults: Faults, request: IncomingRequest, verified: Verified) -> Answer:
+def answer(state: State, faults: Faults, pacing: Pacing, request: IncomingRequest, verified: Verified) -> Answer:
     """Answer a verified request; raises `Refusal` for what the service would not do."""
     if verified.access_token is not None and verified.live_session_token is not None:
         if state.now() >= verified.live_session_token.expires_at:
             raise answers.live_session_token_expired()
+        if state.settings.enforce_pacing:
+            pacing.check(verified.access_token.token, request.path, state.true_time())
         session = state.brokerage_session(verified.access_token)
         if session is not None:
             session.last_call = state.now()
         elif request.path.startswith("/iserver/") and not request.path.startswith("/iserver/auth/"):
-            raise answers.no_bridge()
-    for endpoint in ENDPOINTS:
-        if found := endpoint.path.fullmatch(request.path):
-            if request.method not in endpoint.methods:
-                raise answers.method_not_allowed()
-            return endpoint.answer(Call(state, faults, request, verified, found.groupdict()))
-    raise answers.not_found()
+            raise answers.not_authenticated() if state.is_competing(verified.access_token) else answers.no_bridge()
+    is_known = False
+    for one in ENDPOINTS:
+        if found := one.path.fullmatch(request.path):
+            if request.method in one.methods:
+                return one.answer(Call(state, faults, request, verified, found.groupdict()))
+            is_known = True
+    raise answers.method_not_allowed() if is_known else answers.not_found()

@@ -19,6 +19,7 @@ from typing import Literal
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from . import answers, crypto
+from .orders import OrderBook
 
 QueryRule = Literal["merge", "omit", "url", "rfc5849"]
 """How a query string takes part in the signature of a protected call, see `verify.candidates`."""
@@ -42,6 +43,11 @@ class Settings:
     live_session_token_lifetime: float = 86400.0
     brokerage_idle_timeout: float = 360.0
     keep_former_live_session_tokens: bool = False
+    enforce_pacing: bool = False
+    send_cookie: bool = True
+    cookie_auth: bool = False
+    web_socket_heartbeat: float = 10.0
+    web_socket_idle_timeout: float = 75.0
 
 
 @dataclass(eq=False)
@@ -86,7 +92,11 @@ class LiveSessionToken:
 
 @dataclass(eq=False)
 class AccessToken:
-    """What one user granted to one consumer. `session` is the identifier that tickle returns."""
+    """What one user granted to one consumer. `session` is the identifier that tickle returns.
+
+    While `session_lost` is true, tickle says ``no session``: see `Sandbox.lose_session`. `logouts`
+    counts the calls of ``/logout``, each of which closes the web sockets.
+    """
 
     token: str
     consumer: RegisteredConsumer
@@ -94,13 +104,18 @@ class AccessToken:
     secret: bytes = field(repr=False)
     session: str = field(repr=False)
     live_session_tokens: list[LiveSessionToken] = field(default_factory=list[LiveSessionToken])
+    session_lost: bool = False
+    logouts: int = 0
 
 
 @dataclass(eq=False)
 class BrokerageSession:
-    """The second tier, opened by ``ssodh/init``: one for each username, held by one token."""
+    """The second tier, opened by ``ssodh/init``: one for each username, held by one token.
 
-    holder: AccessToken
+    Or held by another program, such as TWS, whose name is then the holder; it never falls idle.
+    """
+
+    holder: AccessToken | str
     last_call: float
     accounts_queried: bool = False
     snapshots_begun: set[int] = field(default_factory=set[int])
@@ -111,14 +126,18 @@ class State:
 
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
         self.lock = threading.RLock()
+        self.changed = threading.Condition(self.lock)  # notified of whatever `Sandbox.wait_until` may wait for
         self.settings = settings
         self.consumers: dict[str, RegisteredConsumer] = {}
         self.request_tokens: dict[str, RequestToken] = {}
         self.access_tokens: dict[str, AccessToken] = {}
         self.brokerage_sessions: dict[str, BrokerageSession] = {}
+        self.orders = OrderBook()
+        self.maintenance = False
         self._clock = clock
         self._skew = 0.0
         self._nonces: dict[tuple[str, str, str, str], int] = {}
+        self._nonces_looked_through_at = 10_000
         self._numbers = itertools.count(100_001)
 
     # --- The clock -------------------------------------------------------------------------------
@@ -126,6 +145,10 @@ class State:
     def now(self) -> float:
         """The server's time, in seconds since 1970."""
         return self._clock() + self._skew
+
+    def true_time(self) -> float:
+        """The time that limits of calls within a second are measured by: never skewed."""
+        return self._clock()
 
     def skew(self, seconds: float) -> None:
         """Let the server's clock differ from the real one by so much; 0 sets it right again."""
@@ -182,10 +205,11 @@ class State:
 
     def remember_nonce(self, consumer_key: str, token: str, timestamp: str, nonce: str) -> None:
         """Note an accepted request, so that it cannot be sent a second time."""
-        if len(self._nonces) >= 10_000:
+        if len(self._nonces) >= self._nonces_looked_through_at:
             # What the timestamp alone would refuse by now need not be remembered.
             oldest = self.now() - self.settings.skew_window
             self._nonces = {key: at for key, at in self._nonces.items() if at >= oldest}
+            self._nonces_looked_through_at = max(10_000, 2 * len(self._nonces))
         self._nonces[consumer_key, token, timestamp, nonce] = int(timestamp)
 
     # --- Request tokens and the user's consent ---------------------------------------------------
@@ -216,8 +240,7 @@ class State:
 
     def approve(self, request_token: RequestToken, username: str) -> str:
         """The user grants access: returns the verifier. `ValueError` for an odd username."""
-        if not USERNAME.fullmatch(username):
-            raise ValueError("username: 1 to 64 letters, digits or . _ @ -")
+        _check_username(username)
         request_token.state = "approved"
         request_token.username = username
         request_token.verifier = secrets.token_hex(10)
@@ -235,8 +258,7 @@ class State:
         The token is permanent: the same pair gets the same token again, with a new secret, and the
         former secret works no more.
         """
-        if not USERNAME.fullmatch(username):
-            raise ValueError("username: 1 to 64 letters, digits or . _ @ -")
+        _check_username(username)
         secret = secrets.token_bytes(32)
         for access_token in self.access_tokens.values():
             if access_token.consumer is consumer and access_token.username == username:
@@ -273,7 +295,7 @@ class State:
         return session if session and session.holder is access_token else None
 
     def is_competing(self, access_token: AccessToken) -> bool:
-        """Whether another access token of the same username holds the brokerage session."""
+        """Whether another access token, or program, of the same username holds the brokerage session."""
         session = self._open_session(access_token.username)
         return session is not None and session.holder is not access_token
 
@@ -281,6 +303,26 @@ class State:
         """Open it, or keep the one that is open; another holder of the username loses it."""
         if self.brokerage_session(access_token) is None:
             self.brokerage_sessions[access_token.username] = BrokerageSession(access_token, self.now())
+        access_token.session_lost = False
+
+    def compete_from(self, program: str, username: str) -> None:
+        """Another program logs in under the user name: whoever held the brokerage session loses it."""
+        _check_username(username)
+        if not program:
+            raise ValueError("program: the name of another program, such as TWS")
+        self.brokerage_sessions[username] = BrokerageSession(program, self.now())
+
+    def stop_competing(self, username: str) -> None:
+        """The other program logs out. Does nothing while none is logged in."""
+        _check_username(username)
+        session = self.brokerage_sessions.get(username)
+        if session is not None and isinstance(session.holder, str):
+            del self.brokerage_sessions[username]
+
+    def brokerage_holder(self, username: str) -> AccessToken | str | None:
+        """Who holds the brokerage session of a user name."""
+        session = self._open_session(username)
+        return None if session is None else session.holder
 
     def end_brokerage_session(self, access_token: AccessToken) -> None:
         """End it, if this access token holds it."""
@@ -291,7 +333,13 @@ class State:
         session = self.brokerage_sessions.get(username)
         if session is None:
             return None
-        if self.now() - session.last_call > self.settings.brokerage_idle_timeout:
+        is_idle = self.now() - session.last_call > self.settings.brokerage_idle_timeout
+        if is_idle and not isinstance(session.holder, str):
             del self.brokerage_sessions[username]
             return None
         return session
+
+
+def _check_username(username: str) -> None:
+    if not USERNAME.fullmatch(username):
+        raise ValueError("username: 1 to 64 letters, digits or . _ @ -")

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import math
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 from urllib.parse import parse_qsl, quote, unquote
 
@@ -56,7 +58,7 @@ class IncomingRequest:
     headers: Headers
     body: bytes
 
-    @property
+    @cached_property
     def path(self) -> str:
         """The decoded path below ``/v1/api``."""
         return unquote(self.target).removeprefix(API_ROOT)
@@ -66,10 +68,15 @@ class IncomingRequest:
         """Whether it goes to one of the three RSA-signed endpoints."""
         return self.path in REQUIRED
 
-    @property
+    @cached_property
     def media_type(self) -> str:
         """The type of the body without its parameters, in lower case; empty when not given."""
         return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @cached_property
+    def session_cookie(self) -> str | None:
+        """The cookie ``api``, None when it was not sent."""
+        return session_cookie(self.headers)
 
     def query_pairs(self) -> Pairs:
         """The decoded parameters of the query, repeated names and empty values included."""
@@ -80,6 +87,16 @@ class IncomingRequest:
         if self.media_type != "application/x-www-form-urlencoded":
             return ()
         return decode_pairs(self.body.decode("utf-8", "surrogateescape"))
+
+
+def session_cookie(headers: Headers) -> str | None:
+    """The value of the cookie ``api``, None when it was not sent."""
+    for header in headers.getlist("cookie"):
+        for pair in header.split(";"):
+            name, _, value = pair.strip().partition("=")
+            if name == "api":
+                return value
+    return None
 
 
 @dataclass(frozen=True)
@@ -275,6 +292,8 @@ def verify(state: State, request: IncomingRequest, origin: str) -> Verified:
 
     Raises `Refusal` at the first fault. An accepted request's nonce is used up.
     """
+    if state.settings.cookie_auth and not request.is_oauth_endpoint and "authorization" not in request.headers:
+        return _verify_cookie(state, request)
     parameters = read_parameters(request)
 
     consumer = state.consumers.get(parameters["oauth_consumer_key"])
@@ -307,6 +326,30 @@ def verify(state: State, request: IncomingRequest, origin: str) -> Verified:
         access_token=access_token,
         live_session_token=live_session_token,
         query_rule=candidate.rule if request.query else None,
+    )
+
+
+def _verify_cookie(state: State, request: IncomingRequest) -> Verified:
+    """A call without a signature, by its session alone: the cookieAuth of the older documentation."""
+    session = request.session_cookie
+    if session is None:
+        raise answers.no_authorization()
+    for access_token in state.access_tokens.values():
+        if hmac.compare_digest(access_token.session.encode(), session.encode("utf-8", "replace")):
+            break
+    else:
+        raise answers.wrong_session()
+    if not access_token.consumer.active:
+        raise answers.invalid_consumer()
+    if not access_token.live_session_tokens:
+        raise answers.no_live_session_token()
+    return Verified(
+        parameters={},
+        consumer=access_token.consumer,
+        request_token=None,
+        access_token=access_token,
+        live_session_token=access_token.live_session_tokens[0],
+        query_rule=None,
     )
 
 

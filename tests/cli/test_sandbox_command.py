@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,9 +43,10 @@ class Running:
 
 
 @contextmanager
-def running(*arguments: str) -> Generator[Running, None, None]:
+def running(*arguments: str, stdin: int | None = None) -> Generator[Running, None, None]:
     process = subprocess.Popen(
         [sys.executable, "-m", "ibkr_oauth", "sandbox", *arguments],
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -148,6 +151,66 @@ def test_the_options_reach_the_sandbox(key_files: KeyFiles) -> None:
             assert connection.recv(100).startswith(b"HTTP/1.1 404")
         sandbox.end()
     assert sandbox.process.returncode == 0
+
+
+def control(document: dict[str, Any], verb: str, arguments: dict[str, Any] | None = None) -> Any:
+    """A POST with arguments, a GET without."""
+    body = None if arguments is None else json.dumps(arguments).encode()
+    context = ssl.create_default_context(cafile=document["ca_file"]) if document["ca_file"] else None
+    request = urllib.request.Request(f"{document['control_url']}/{verb}", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+        return json.load(answer)
+
+
+def test_another_process_steers_it(key_files: KeyFiles) -> None:
+    """Over the address where it listens, whatever the public one is."""
+    keys = ("--keys", str(key_files.directory), "--quiet", "--token-lifetime", "0.5")
+    with running("--json", "--public-url", "https://ibkr.example", *keys) as sandbox:
+        document = sandbox.document
+        assert document["control_url"].startswith("https://127.0.0.1:")
+        assert document["web_socket_url"] == "wss://ibkr.example/v1/api/ws"
+        consumer = document["consumer_key"]
+        assert set(control(document, "grant", {"consumer_key": consumer})) == {"oauth_token", "oauth_token_secret"}
+        assert control(document, "maintenance", {"on": True}) == {}
+        assert control(document, "counts") == {}
+        sandbox.end()
+    assert sandbox.log == "sandbox stopped\n"
+
+
+def test_strict_options(key_files: KeyFiles) -> None:
+    options = ("--http", "--query-rule", "merge", "--query-rule", "url", "--enforce-pacing")
+    with running("--json", "--keys", str(key_files.directory), *options) as sandbox:
+        oauth, access_token = client(sandbox.document["environment"])
+        with oauth:
+            signer = oauth.signer(oauth.live_session_token(access_token))
+            request = signer.sign("GET", f"{oauth.base_url}/portfolio/accounts", {"page": 0})
+            assert oauth.send(request).status_code == 401  # signed by the rule "omit"
+            for status in (200, 429):
+                assert oauth.send(signer.sign("GET", f"{oauth.base_url}/tickle")).status_code == status
+        sandbox.end()
+    assert "GET /v1/api/tickle 429 Too Many Requests" in sandbox.log
+
+
+def test_cut_connections_are_logged(key_files: KeyFiles) -> None:
+    with running("--json", "--http", "--keys", str(key_files.directory)) as sandbox:
+        control(sandbox.document, "drop_connection", {"before_processing": True})
+        base_url = sandbox.document["base_url"]
+        with pytest.raises(OSError, match=r"reset|closed"):
+            urllib.request.urlopen(f"{base_url}/tickle", timeout=10)
+        sandbox.end()
+    assert sandbox.log.startswith("GET /v1/api/tickle - connection cut before processing\n")
+
+
+def test_it_ends_with_standard_input(key_files: KeyFiles) -> None:
+    """So that it does not outlive a test that was killed."""
+    with running(
+        "--json", "--http", "--keys", str(key_files.directory), "--until-eof", stdin=subprocess.PIPE
+    ) as sandbox:
+        assert sandbox.process.stdin is not None
+        assert sandbox.document["consumer_key"] == "SANDBOXED"
+        assert sandbox.process.poll() is None
+        sandbox.process.stdin.close()
+        assert sandbox.process.wait(10) == 0
 
 
 def test_refusals_are_logged_with_reason_and_explanation(key_files: KeyFiles) -> None:

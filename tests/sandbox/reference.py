@@ -118,7 +118,17 @@ class Client:
     def sign_hmac(self, text: str) -> str:
         return base64.b64encode(hmac.digest(self.live_session_token, text.encode(), "sha256")).decode()
 
-    def send(  # each argument is one way to deviate
+    def send(self, method: str, path: str, oauth: Mapping[str, str | None] | None = None, **deviations: Any) -> Reply:
+        """Sign and send, on a connection of its own."""
+        return exchange(self.sandbox, method, *self.prepare(method, path, oauth, **deviations))
+
+    def raw(self, method: str, path: str, **deviations: Any) -> bytes:
+        """A whole signed request, to be sent over a socket."""
+        target, headers, content = self.prepare(method, path, **deviations)
+        lines = [f"{method} {target} HTTP/1.1", "Host: sandbox", *(f"{name}: {headers[name]}" for name in headers)]
+        return "\r\n".join([*lines, "", ""]).encode() + content
+
+    def prepare(  # each argument is one way to deviate
         self,
         method: str,
         path: str,
@@ -134,8 +144,8 @@ class Client:
         signature: str | None = None,
         header: str | None = None,
         headers: Mapping[str, str | None] | None = None,
-    ) -> Reply:
-        """Sign and send.
+    ) -> tuple[str, dict[str, str], bytes]:
+        """A signed request: its target, headers and body.
 
         `oauth` adds parameters or, with None, removes them; `signed` replaces what goes into the
         base string (method, url, pairs, prepend); `text` replaces the whole base string,
@@ -174,13 +184,8 @@ class Client:
         if body is not None:
             all_headers["Content-Type"] = "application/json"
         all_headers |= headers or {}
-        return exchange(
-            self.sandbox,
-            method,
-            urlsplit(self.sandbox.base_url).path + path + (f"?{query}" if query else ""),
-            {name: value for name, value in all_headers.items() if value is not None},
-            content,
-        )
+        target = urlsplit(self.sandbox.base_url).path + path + (f"?{query}" if query else "")
+        return target, {name: value for name, value in all_headers.items() if value is not None}, content
 
     # --- The three legs --------------------------------------------------------------------------
 

@@ -287,9 +287,11 @@ def test_nonces_are_forgotten_only_when_stale() -> None:
     for number in (0, 299, 9_999, 10_000):
         assert state.nonce_was_used("C", "T", str(int(now) - number % 300), f"n{number}")
     now += 301
-    state.remember_nonce("C", "T", str(int(now)), "later")
+    for number in range(10_000):
+        state.remember_nonce("C", "T", str(int(now)), f"later{number}")
+    assert state.nonce_was_used("C", "T", str(int(now)), "later0")
     assert not state.nonce_was_used("C", "T", "1717600900", "n0")
-    assert state.nonce_was_used("C", "T", str(int(now)), "later")
+    assert state.nonce_was_used("C", "T", str(int(now)), "later9999")
 
 
 # --- 6. Tokens -----------------------------------------------------------------------------------

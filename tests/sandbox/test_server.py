@@ -54,8 +54,6 @@ def test_start_and_stop(tls: bool) -> None:
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", sandbox.port), timeout=1)
     sandbox.stop()
-    with pytest.raises(RuntimeError, match="can be started once"):
-        sandbox.start()
 
 
 def test_the_thread_ends_after_an_error() -> None:
@@ -270,6 +268,29 @@ def test_the_record_is_complete_when_the_answer_arrives(client: Client) -> None:
     for expected in range(len(client.sandbox.requests) + 1, 60):
         client.get("/tickle")
         assert len(client.sandbox.requests) == expected
+
+
+def test_counts_outlive_the_record(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ibkr_oauth.sandbox.record._COUNTED_PATHS", 3)
+    for path in ("/tickle", "/tickle", "/a", "/b", "/c", "/tickle"):
+        client.get(path)
+    assert client.sandbox.counts == {
+        "/v1/api/oauth/live_session_token": 1,
+        "/v1/api/tickle": 3,
+        "/v1/api/a": 1,
+        "…": 2,
+    }
+
+
+def test_wait_until(client: Client) -> None:
+    sandbox = client.sandbox
+    thread = threading.Thread(target=client.get, args=("/tickle",))
+    thread.start()
+    sandbox.wait_until(lambda: "/v1/api/tickle" in sandbox.counts)
+    thread.join()
+    sandbox.wait_until(lambda: True, timeout=0)
+    with pytest.raises(TimeoutError, match=r"0\.01 seconds"):
+        sandbox.wait_until(lambda: False, timeout=0.01)
 
 
 def test_concurrent_clients(client: Client) -> None:
