@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import shlex
-import subprocess
 from pathlib import Path
 
+from .native import compile_c
+
 CHALLENGE, SECRET, SIGNATURE, TOKEN, PROOF, HEADER_MAC = range(6)
-
-SOURCE = Path(__file__).with_name("bare.c")
-
-
-def _flags() -> list[str]:
-    """How libcrypto is compiled against and linked, found as setup.py finds it."""
-    prefix = os.environ.get("OPENSSL_DIR")
-    path = [f"{prefix}/{lib}/pkgconfig" for lib in ("lib", "lib64")] if prefix else []
-    path += filter(None, [os.environ.get("PKG_CONFIG_PATH")])
-    command = [*shlex.split(os.environ.get("PKG_CONFIG") or "pkg-config"), "--cflags", "--libs"]
-    environment = {**os.environ, "PKG_CONFIG_PATH": os.pathsep.join(path)}
-    answer = subprocess.run([*command, "libcrypto"], check=True, env=environment, stdout=subprocess.PIPE, text=True)
-    return shlex.split(answer.stdout)
 
 
 class Bare:
     """The functions of bare.c. Those that fail raise RuntimeError."""
 
     def __init__(self, folder: Path) -> None:
-        library = folder / "bare.so"
-        compiler = shlex.split(os.environ.get("CC") or "cc")
-        options = ["-std=c11", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC"]
-        command = [*compiler, *options, str(SOURCE), "-o", str(library), *_flags()]
-        subprocess.run(command, check=True)
+        library = compile_c("bare.c", folder / "bare.so", "-shared", "-fPIC")
         self._library = ctypes.CDLL(str(library))
         self._library.bare_version.restype = ctypes.c_char_p
         self._library.bare_result.restype = ctypes.c_size_t

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
+import pycurl
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
@@ -15,6 +17,7 @@ from ibkr_oauth import _core
 
 from .bare import Bare
 from .known import Known
+from .native import Server
 from .table import Results
 
 TURNS = 9
@@ -45,10 +48,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Samples of a millisecond or more, for about 0.15 s a turn, in time of the processor: nobody waits for anything here."""
-    options = {"timer": time.process_time, "min_time": 0.001, "max_time": 0.15, "min_rounds": 3}
+    """Samples of a millisecond or more, for about 0.15 s a turn, in processor time unless a test says otherwise."""
+    options = {"timer": time.process_time, "min_time": 0.001, "max_time": 0.15, "min_rounds": 3, "warmup": False}
     for item in items:
-        item.add_marker(pytest.mark.benchmark(warmup=False, **options))
+        own = item.get_closest_marker("benchmark")
+        item.add_marker(pytest.mark.benchmark(**(options | (own.kwargs if own else {}))), append=False)
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +93,22 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Bare:
     return made
 
 
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of interpreters in which every package has its byte code written, as after its installation.
+
+    Ours is run from its sources, which stay as they are.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return environment | {"PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("bytecode"))}
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if exitstatus == pytest.ExitCode.OK and session.config.stash[RESULTS].missed():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -103,7 +123,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for line in lines:
         terminalreporter.write_line(line, red="MISSED" in line)
     terminalreporter.write_line("")
-    terminalreporter.write_line(_circumstances())
+    for line in _circumstances().splitlines():
+        terminalreporter.write_line(line)
     for comparison in results.missed():
         terminalreporter.write_line(
             f"bound missed: {comparison.title} against {comparison.peer}, {results.bound(comparison)}", red=True
@@ -112,8 +133,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 def _circumstances() -> str:
     load = ", ".join(f"{figure:.2f}" for figure in os.getloadavg())
-    others = ", ".join(f"{name} {version(name)}" for name in ("ibind", "pycryptodome"))
+    others = ", ".join(f"{name} {version(name)}" for name in ("ibind", "pycryptodome", "requests", "httpx", "aiohttp"))
+    versions = _core.versions()
     return (
-        f"processor time, medians of {TURNS} turns, spread from least to greatest; Python {platform.python_version()}, "
-        f"{_core.versions()['openssl']}, {others}; {os.cpu_count()} CPUs, load {load}"
+        "wall-clock time of calls, imports and starts, else processor time; "
+        f"medians of {TURNS} turns, spread from least to greatest\n"
+        f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION}; "
+        f"ours: {versions['openssl']}, {versions['libcurl']}; "
+        f"{pycurl.version.split(' zlib')[0]}; {others}; {os.cpu_count()} CPUs, load {load}"
     )

@@ -61,18 +61,22 @@ class Known:
         signing, encryption = folder / "signing.pem", folder / "encryption.pem"
         signing.write_text(self.signing_pem)
         encryption.write_text(self.encryption_pem)
-        self.ibind_config = ibind.OAuth1aConfig(
-            access_token=self.request["oauth_token"],
-            access_token_secret=self.secret["encrypted_base64"],
-            consumer_key=self.token["consumer_key"],
-            dh_prime=self.group["prime_hex"],
-            dh_generator=str(self.group["generator"]),
-            encryption_key_fp=str(encryption),
-            signature_key_fp=str(signing),
-            realm=self.request["realm"],
-        )
+        self._ibind_settings = {
+            "access_token": self.request["oauth_token"],
+            "access_token_secret": self.secret["encrypted_base64"],
+            "consumer_key": self.token["consumer_key"],
+            "dh_prime": self.group["prime_hex"],
+            "dh_generator": str(self.group["generator"]),
+            "encryption_key_fp": str(encryption),
+            "signature_key_fp": str(signing),
+            "realm": self.request["realm"],
+        }
+        self.ibind_config = self.new_ibind_config()
         self.ibind_signing_key = ibind.read_private_key(str(signing))
         self.ibind_encryption_key = ibind.read_private_key(str(encryption))
+
+    def new_ibind_config(self, **settings: Any) -> ibind.OAuth1aConfig:
+        return ibind.OAuth1aConfig(**self._ibind_settings, **settings)
 
     @property
     def exponent(self) -> int:

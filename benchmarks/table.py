@@ -54,7 +54,24 @@ COMPARISONS = (
     Comparison("percent-encode", "percent-encode", "urllib.parse"),
     Comparison("base string", "base string", "ibind"),
     Comparison("nonce", "nonce", "ibind"),
-    Comparison("import", "import", "ibind"),
+    Comparison("import", "import", "ibind", at_least=8),
+    Comparison("start to first answer", "start", "ibind", at_least=4),
+    Comparison("signed GET, cost", "call", "bare pycurl", at_most=1.4, aim=1.2, is_cost=True),
+    Comparison("signed GET", "call", "ibind's signing, requests", at_least=4),
+    Comparison("signed GET", "call", "ibind's client"),
+    Comparison("signed GET", "call", "our signing, httpx", at_least=3),
+    Comparison("signed GET", "call", "ibind's signing, httpx"),
+    Comparison("transfer on caller's thread", "transfer", "engine's thread"),
+    *(
+        Comparison(f"signed GET, {count} threads, cost", f"{count} threads", "bare pycurl, a handle each", is_cost=True)
+        for count in (1, 4, 16)
+    ),
+    Comparison("async, 64 in flight", "64 in flight", "our signing, aiohttp", at_least=2),
+    Comparison("async, 64 in flight", "64 in flight", "our signing, httpx", at_least=5),
+    *(
+        Comparison(f"async, {count} in flight", f"{count} in flight", f"our signing, {peer}")
+        for count, peer in ((1, "aiohttp"), (1, "httpx"), (8, "aiohttp"), (8, "httpx"), (256, "aiohttp"))
+    ),
 )
 
 
@@ -89,11 +106,12 @@ class Results:
         return (least is None or ratio >= least) and (comparison.at_most is None or ratio <= comparison.at_most)
 
     def bound(self, comparison: Comparison) -> str:
+        aim = f" (aim {comparison.aim:g})" if comparison.aim else ""
         if comparison.at_most is not None:
-            return f"<= {comparison.at_most:g}"
+            return f"<= {comparison.at_most:g}{aim}"
         if comparison.at_least is None:
             return ""
-        words = f">= {comparison.at_least:g}" + (f" (aim {comparison.aim:g})" if comparison.aim else "")
+        words = f">= {comparison.at_least:g}{aim}"
         limit = self.limit_ratio(comparison)
         least = comparison.least(limit)
         if limit is not None and least is not None and least < comparison.at_least:
