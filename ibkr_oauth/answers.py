@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from datetime import UTC
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import urlsplit
 
+from .clock import parse_date
 from .errors import (
     AccessTokenUnknown,
     AuthorizationError,
@@ -20,6 +19,7 @@ from .errors import (
     IBKROAuthError,
     LiveSessionTokenExpired,
     MaintenanceError,
+    OutcomeUnknown,
     PrimingRequired,
     RateLimited,
     RequestTokenError,
@@ -29,7 +29,7 @@ from .errors import (
     SignatureRejected,
     VerifierError,
 )
-from .redact import redact, without_query
+from .redact import path_of, redact, without_query
 
 if TYPE_CHECKING:
     from .transport import Response
@@ -74,16 +74,16 @@ _RULES = (
 )
 
 
-def error_of(response: Response) -> IBKROAuthError | None:
-    """The error that an answer means, or None below 400."""
+def error_of(response: Response, now: float | None = None) -> IBKROAuthError | None:
+    """The error that an answer means, or None below 400. `now`: the time that the request was signed with."""
     status = response.status_code
     if status < 400:
         return None
     text = response.text
     if status == 403 and "html" in response.headers.get("content-type", "").lower():
         return describe(response, EdgeBlocked, "refused with a page of HTML before OAuth was looked at (403)")
-    kind = _kind(status, text.lower(), urlsplit(response.request.url).path)
-    skew = clock_skew(response)
+    kind = _kind(status, text.lower(), path_of(response.request.url))
+    skew = clock_skew(response, now)
     if kind in (SignatureRejected, AuthorizationError, ClockSkewError) and abs(skew) > SUSPICIOUS_SKEW:
         ahead = "ahead of" if skew > 0 else "behind"
         return describe(
@@ -92,8 +92,11 @@ def error_of(response: Response) -> IBKROAuthError | None:
             f"refused (401): this clock is {abs(skew):.0f} s {ahead} the server's",
         )
     error = describe(response, kind, f"refused with status {status}: {_one_line(text)}")
+    if kind in (ServerError, MaintenanceError) and response.request.method not in ("GET", "HEAD"):
+        # A gateway gives up waiting while the request goes on behind it.
+        error.sent, error.advice = True, OutcomeUnknown.default_advice
     if isinstance(error, RateLimited):
-        error.retry_after = _retry_after(response)
+        error.retry_after = retry_after(response)
     return error
 
 
@@ -101,7 +104,7 @@ def describe(response: Response, kind: type[IBKROAuthError], message: str) -> IB
     """An error of this kind that carries the answer, redacted."""
     request = response.request
     return kind(
-        f"{request.method} {urlsplit(request.url).path}: {message}",
+        f"{request.method} {path_of(request.url)}: {message}",
         status=response.status_code,
         body=redact(response.text),
         method=request.method,
@@ -109,15 +112,19 @@ def describe(response: Response, kind: type[IBKROAuthError], message: str) -> IB
     )
 
 
-def clock_skew(response: Response) -> float:
-    """Seconds that this computer's clock is ahead of the server's Date header; 0 where there is none."""
-    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - heavy to import, needed for refusals only
+def clock_skew(response: Response, now: float | None = None) -> float:
+    """Seconds that `now`, or else this computer's clock, is ahead of the answer's Date header; 0 without one."""
+    date = parse_date(response.headers.get("date", ""))
+    return 0.0 if date is None else (time.time() if now is None else now) - date
 
+
+def retry_after(response: Response) -> float | None:
+    """Seconds that the service asks to wait."""
     try:
-        date = parsedate_to_datetime(response.headers["date"])
-        return time.time() - (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
-    except (KeyError, ValueError, OverflowError):
-        return 0.0
+        seconds = float(response.headers["retry-after"])
+    except (KeyError, ValueError):
+        return None
+    return seconds if 0 <= seconds < math.inf else None
 
 
 def _kind(status: int, text: str, path: str) -> type[IBKROAuthError]:
@@ -129,11 +136,3 @@ def _kind(status: int, text: str, path: str) -> type[IBKROAuthError]:
 
 def _one_line(text: str) -> str:
     return " ".join(redact(text, limit=200).split()) or "no text"
-
-
-def _retry_after(response: Response) -> float | None:
-    try:
-        seconds = float(response.headers["retry-after"])
-    except (KeyError, ValueError):
-        return None
-    return seconds if 0 <= seconds < math.inf else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeAlias
 
 from . import _core
@@ -388,7 +387,8 @@ def _is_path(text: str) -> bool:
 def _read_file(path: str, what: str, kind: type[IBKROAuthError]) -> bytearray:
     data = bytearray(_MAX_FILE + 1)
     try:
-        with Path(path).expanduser().open("rb", buffering=0) as file:
+        # Not with pathlib, whose import takes longer than that of the C core.
+        with open(os.path.expanduser(path), "rb", buffering=0) as file:  # noqa: PTH111, PTH123
             size = 0
             while size < len(data) and (count := file.readinto(memoryview(data)[size:])):
                 size += count

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import time
@@ -10,10 +9,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, TypeVar, cast, get_args
-from urllib.parse import parse_qsl, urlsplit
 
 from . import _core, answers
-from ._core import DHExchange, Secret
+from ._core import Secret
 from .consumer import Consumer
 from .errors import (
     ConnectError,
@@ -25,18 +23,19 @@ from .errors import (
     Timeout,
     VerifierError,
 )
+from .log import DEBUG, WARNING, Log
 from .signing import QuerySigning, SignedRequest, Signer
-from .tokens import AccessToken, LiveSessionToken, RequestToken, token_text
+from .tokens import DEFAULT_LIFETIME, AccessToken, LiveSessionToken, RequestToken, token_text
 from .transport import DEFAULT_CONNECT_TIMEOUT, DEFAULT_TIMEOUT, Response, Transport, milliseconds
 
-logger = logging.getLogger("ibkr_oauth.token")
+logger = Log("ibkr_oauth.token")
 
 DEFAULT_BASE_URL = "https://api.ibkr.com/v1/api"
 
 Answer = TypeVar("Answer")
 ParametersIn: TypeAlias = Literal["header", "json"]
 
-_IBKR_HOST = re.compile(r"(?:\d\.)?api\.ibkr\.com")
+_IBKR_HOST = re.compile(r"https://(?:\d\.)?api\.ibkr\.com(?::443)?(?:/|$)", re.IGNORECASE)
 _IBKR_AUTHORIZE_URL = "https://www.interactivebrokers.com/authorize"
 
 #: An expiry further away than this (either way) is no expiry in milliseconds; then 24 hours count.
@@ -69,7 +68,7 @@ class OAuthClient:
         if parameters_in not in ("header", "json"):
             raise InvalidValue("parameters_in must be 'header' or 'json'")
         milliseconds(timeout)  # a wrong one shows here and not in the first call
-        _check_base_url(base_url)
+        check_base_url(base_url)
         if query_signing not in get_args(QuerySigning):
             raise InvalidValue(f"query_signing must be one of {', '.join(get_args(QuerySigning))}")
         self.consumer = consumer
@@ -113,25 +112,8 @@ class OAuthClient:
         Raises KeyMismatchError before anything is sent, AccessTokenUnknown, SignatureRejected, LiveSessionTokenError
         (the server's half is unusable), LiveSessionTokenMismatch.
         """
-        if not isinstance(access_token, AccessToken):
-            raise TypeError(f"access_token must be an AccessToken, not {type(access_token).__name__}")
-        secret = self.consumer.decrypt_secret(access_token)
-
-        def ask() -> tuple[DHExchange, Response]:
-            exchange = self.consumer.dh_params.exchange()  # a fresh half for every attempt
-            pairs = [("diffie_hellman_challenge", exchange.challenge), ("oauth_token", access_token.token)]
-            return exchange, self._post("/oauth/live_session_token", pairs, secret)
-
-        exchange, answer = _repeatable(ask)
-        token = LiveSessionToken.derive(
-            exchange.finish(_field(answer, "diffie_hellman_response", LiveSessionTokenError)),
-            secret,
-            expires_at=_expiry(_json_object(answer).get("live_session_token_expiration")),
-            consumer_key=self.consumer.key,
-            access_token=access_token,
-        )
-        token.verify(_field(answer, "live_session_token_signature", LiveSessionTokenError))
-        return token
+        exchange, answer = _repeatable(lambda: self._exchange(access_token))
+        return exchange.finish(answer)
 
     def signer(self, live_session_token: LiveSessionToken) -> Signer:
         """For protected calls with this client's `query_signing`."""
@@ -139,12 +121,12 @@ class OAuthClient:
 
     def send(self, request: SignedRequest, *, json: object = None, timeout: float | None = None) -> Response:
         """Sends a signed request once and returns the answer, whatever its status. `json`: a body for it."""
-        headers, body = dict(request.headers), request.body
+        headers, body = list(request.headers.items()), request.body
         if json is not None:
             if body is not None:
                 raise InvalidValue("a request has a form or a JSON body, not both")
-            headers["Content-Type"] = "application/json"
-            body = _encode_json(json)
+            headers.append(("Content-Type", "application/json"))
+            body = encode_json(json)
         return self._open_transport().send(
             request.method,
             request.url,
@@ -178,24 +160,91 @@ class OAuthClient:
             raise SessionClosed("this OAuthClient was closed")
         return self._transport
 
-    def _post(self, path: str, pairs: list[tuple[str, str]], prepend: Secret | None = None) -> Response:
-        url = self.base_url + path
-        oauth = [
-            *pairs,
-            ("oauth_consumer_key", self.consumer.key),
-            ("oauth_nonce", _core.nonce()),
-            ("oauth_signature_method", "RSA-SHA256"),
-            ("oauth_timestamp", str(int(time.time()))),
-        ]
-        signature = _core.rsa_signature("POST", url, oauth, self.consumer.signing_key._handle, prepend)
-        oauth.append(("oauth_signature", signature))
-        header = _core.authorization_header(oauth, self.consumer.realm)  # also refuses values that no header may have
-        if self.parameters_in == "header":
-            headers, body = {"Authorization": header}, None
-        else:
-            headers, body = {"Content-Type": "application/json"}, _encode_json(dict(oauth))
-        response = self._open_transport().send("POST", url, headers, body, timeout=self.timeout)
-        return response.raise_for_status()
+    def _post(self, path: str, pairs: list[tuple[str, str]]) -> Response:
+        request = sign_oauth_request(
+            self.consumer, self.base_url + path, pairs, timestamp=int(time.time()), parameters_in=self.parameters_in
+        )
+        return self.send(request).raise_for_status()
+
+    def _exchange(self, access_token: AccessToken) -> tuple[TokenExchange, Response]:
+        exchange = TokenExchange(
+            self.consumer, access_token, self.base_url, timestamp=int(time.time()), parameters_in=self.parameters_in
+        )
+        return exchange, self.send(exchange.request).raise_for_status()
+
+
+def sign_oauth_request(
+    consumer: Consumer,
+    url: str,
+    pairs: list[tuple[str, str]],
+    *,
+    timestamp: int,
+    nonce: str | None = None,
+    prepend: Secret | None = None,
+    parameters_in: ParametersIn = "header",
+) -> SignedRequest:
+    """One attempt at one of the three endpoints, signed with the signing key (RSA-SHA256)."""
+    oauth = [
+        *pairs,
+        ("oauth_consumer_key", consumer.key),
+        ("oauth_nonce", nonce or _core.nonce()),
+        ("oauth_signature_method", "RSA-SHA256"),
+        ("oauth_timestamp", str(timestamp)),
+    ]
+    signature = _core.rsa_signature("POST", url, oauth, consumer.signing_key._handle, prepend)
+    oauth.append(("oauth_signature", signature))
+    header = _core.authorization_header(oauth, consumer.realm)  # also refuses values that no header may have
+    if parameters_in == "header":
+        return SignedRequest("POST", url, {"Authorization": header})
+    return SignedRequest("POST", url, {"Content-Type": "application/json"}, encode_json(dict(oauth)))
+
+
+class TokenExchange:
+    """One attempt to agree on a live session token: `request` is to be sent once, `finish` takes its answer.
+
+    Raises KeyMismatchError before anything is sent. A fresh Diffie-Hellman half is made for every attempt.
+    """
+
+    __slots__ = ("_access_token", "_consumer", "_exchange", "_secret", "request")
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        access_token: AccessToken,
+        base_url: str,
+        *,
+        timestamp: int,
+        nonce: str | None = None,
+        parameters_in: ParametersIn = "header",
+    ) -> None:
+        if not isinstance(access_token, AccessToken):
+            raise TypeError(f"access_token must be an AccessToken, not {type(access_token).__name__}")
+        self._consumer = consumer
+        self._access_token = access_token
+        self._secret = consumer.decrypt_secret(access_token)
+        self._exchange = consumer.dh_params.exchange()
+        pairs = [("diffie_hellman_challenge", self._exchange.challenge), ("oauth_token", access_token.token)]
+        self.request = sign_oauth_request(
+            consumer,
+            f"{base_url}/oauth/live_session_token",
+            pairs,
+            timestamp=timestamp,
+            nonce=nonce,
+            prepend=self._secret,
+            parameters_in=parameters_in,
+        )
+
+    def finish(self, answer: Response, now: datetime | None = None) -> LiveSessionToken:
+        """The token, proved by the server's signature. `now`: where the server's clock differs from this computer's."""
+        token = LiveSessionToken.derive(
+            self._exchange.finish(_field(answer, "diffie_hellman_response", LiveSessionTokenError)),
+            self._secret,
+            expires_at=_expiry(_json_object(answer).get("live_session_token_expiration"), now or datetime.now(UTC)),
+            consumer_key=self._consumer.key,
+            access_token=self._access_token,
+        )
+        token.verify(_field(answer, "live_session_token_signature", LiveSessionTokenError))
+        return token
 
 
 def _repeatable(attempt: Callable[[], Answer]) -> Answer:
@@ -203,11 +252,11 @@ def _repeatable(attempt: Callable[[], Answer]) -> Answer:
     try:
         return attempt()
     except (ConnectError, OutcomeUnknown, Timeout) as error:
-        logger.debug("%s; trying once more", error.message)
+        logger.log(DEBUG, "%s; trying once more", error.message)
         return attempt()
 
 
-def _check_base_url(base_url: str) -> None:
+def check_base_url(base_url: str) -> None:
     """Raises InvalidValue for an address that could not be signed, sent to, or continued with a path."""
     _core.query_pairs(base_url)
     if "?" in base_url:
@@ -217,10 +266,9 @@ def _check_base_url(base_url: str) -> None:
 
 
 def _authorize_url(base_url: str) -> str:
-    parts = urlsplit(base_url)
-    if _IBKR_HOST.fullmatch(parts.hostname or ""):
+    if _IBKR_HOST.match(base_url):
         return _IBKR_AUTHORIZE_URL
-    return f"{parts.scheme}://{parts.netloc}/authorize"
+    return "/".join([*base_url.split("/")[:3], "authorize"])
 
 
 def _verifier(text: str | None, token: str) -> str:
@@ -229,6 +277,8 @@ def _verifier(text: str | None, token: str) -> str:
         raise VerifierError("the verifier is missing: the redirect had none, so the user may have refused")
     text = text.strip()
     if "oauth_verifier=" in text:
+        from urllib.parse import parse_qsl, urlsplit  # noqa: PLC0415 - slow to import, and rarely needed
+
         query = dict(parse_qsl(urlsplit(text).query or text.partition("?")[2] or text))
         if query.get("oauth_token", token) != token:
             raise VerifierError("the redirect URL belongs to another request token")
@@ -266,21 +316,21 @@ def _field(
     return value
 
 
-def _expiry(milliseconds: object) -> datetime | None:
-    """The server's expiry: milliseconds since 1970, converted here and nowhere else. None where it gives none."""
+def _expiry(milliseconds: object, now: datetime) -> datetime:
+    """The server's expiry: milliseconds since 1970, converted here and nowhere else. Where it gives none: 24 hours."""
     if isinstance(milliseconds, bool) or not isinstance(milliseconds, (int, float)):
-        return None
+        return now + DEFAULT_LIFETIME
     try:
         expires_at = datetime.fromtimestamp(milliseconds / 1000, UTC)
     except (OverflowError, ValueError, OSError):
-        return None
-    if abs(expires_at - datetime.now(UTC)) > _PLAUSIBLE_LIFETIME:
-        logger.warning("the live session token's expiry is not in milliseconds since 1970; 24 hours are assumed")
-        return None
+        return now + DEFAULT_LIFETIME
+    if abs(expires_at - now) > _PLAUSIBLE_LIFETIME:
+        logger.log(WARNING, "the live session token's expiry is not in milliseconds since 1970; 24 hours are assumed")
+        return now + DEFAULT_LIFETIME
     return expires_at
 
 
-def _encode_json(value: object) -> bytes:
+def encode_json(value: object) -> bytes:
     import json  # noqa: PLC0415 - the name is an argument of send
 
     try:

@@ -48,3 +48,8 @@ def mask(value: str) -> str:
 def without_query(url: str) -> str:
     """The URL as errors and logs may show it."""
     return url.partition("?")[0]
+
+
+def path_of(url: str) -> str:
+    """The path alone, `/` where there is none."""
+    return "/" + "/".join(without_query(url).split("/")[3:])

@@ -8,6 +8,7 @@ leaves it in the URL part, `rfc5849` adds its pairs and encodes twice, as generi
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypeAlias, cast
@@ -15,7 +16,7 @@ from typing import Literal, TypeAlias, cast
 from . import _core
 from ._core import Secret
 from .consumer import Consumer, KeySource, PrivateKey
-from .errors import LiveSessionTokenExpired, UsageError
+from .errors import InvalidValue, LiveSessionTokenExpired, UsageError
 from .redact import without_query
 from .tokens import LiveSessionToken
 
@@ -82,13 +83,15 @@ def nonce() -> str:
 class SignedRequest:
     """A request as it must be sent, once: `method`, `url` (byte for byte), `headers` and, for forms, `body` (bytes)."""
 
-    __slots__ = ("body", "headers", "method", "url")
+    __slots__ = ("_proof", "body", "headers", "method", "url")
+    _proof: object  # what a session signed it with, to tell whether a refusal is to blame on that
 
     def __init__(self, method: str, url: str, headers: dict[str, str], body: bytes | None = None) -> None:
         self.method = method
         self.url = url
         self.headers = headers
         self.body = body
+        self._proof = None
 
     def __repr__(self) -> str:
         return f"<SignedRequest {self.method} {without_query(self.url)}>"
@@ -153,8 +156,8 @@ class Signer:
             url,
             None if params is None else as_pairs(params),
             form_pairs,
-            nonce or _core.nonce(),
-            str(timestamp),
+            nonce,
+            timestamp,
         )
         if form_pairs is None:
             return SignedRequest(method, sent_url, {"Authorization": header})
@@ -175,11 +178,12 @@ def encode_form(pairs: Pairs) -> bytes:
     return "&".join(f"{encode(name)}={encode(value)}" for name, value in as_pairs(pairs)).encode()
 
 
-def as_pairs(pairs: Pairs) -> list[tuple[str, str]]:
-    """Text pairs in the caller's order, from a mapping or an iterable of pairs."""
-    items = cast("Iterable[tuple[str, object]]", pairs.items() if isinstance(pairs, Mapping) else pairs)
+def as_pairs(pairs: Pairs, what: str = "params") -> list[tuple[str, str]]:
+    """Text pairs in the caller's order, from a mapping or an iterable of pairs. `what` names the argument in errors."""
     result: list[tuple[str, str]] = []
-    for name, value in items:
+    for name, value in _items(pairs, what):
+        if not isinstance(name, str):
+            raise TypeError(f"{what}: a name must be str, not {type(name).__name__}")
         if isinstance(value, str):
             result.append((name, value))
         elif isinstance(value, (list, tuple)):
@@ -189,11 +193,25 @@ def as_pairs(pairs: Pairs) -> list[tuple[str, str]]:
     return result
 
 
+def _items(pairs: object, what: str) -> Iterable[tuple[object, object]]:
+    if isinstance(pairs, Mapping):
+        return cast("Mapping[object, object]", pairs).items()
+    if isinstance(pairs, (str, bytes, bytearray, memoryview)) or not isinstance(pairs, Iterable):
+        raise TypeError(f"{what} must be a mapping or pairs of (name, value), not {type(pairs).__name__}")
+    items = list(cast("Iterable[object]", pairs))
+    for item in items:
+        if not isinstance(item, (tuple, list)) or len(cast("list[object]", item)) != 2:
+            raise TypeError(f"{what} must be a mapping or pairs of (name, value): one of them is no pair")
+    return cast("list[tuple[object, object]]", items)
+
+
 def _as_text(name: str, value: object) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidValue(f"parameter {name!r} is no finite number")
     if isinstance(value, (int, float)):
         return str(value)
     raise TypeError(

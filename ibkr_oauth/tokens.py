@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from urllib.parse import quote
 
 from . import _core
 from ._core import Secret
@@ -46,7 +45,7 @@ class RequestToken(_Token):
 
     def authorization_url(self) -> str:
         """For the user's browser. It ends at the consumer's registered callback, with `oauth_verifier` in the query."""
-        return f"{self._authorize_url}?oauth_token={quote(self.token, safe='')}"
+        return f"{self._authorize_url}?oauth_token={_core.percent_encode(self.token)}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, RequestToken) and self.token == other.token

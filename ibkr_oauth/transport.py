@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 from . import _core, answers
-from .errors import InvalidValue, ServerError
+from .errors import InvalidValue, ServerError, SessionClosed
+from .log import DEBUG, WARNING, Log
 from .redact import without_query
 
-logger = logging.getLogger("ibkr_oauth.http")
+logger = Log("ibkr_oauth.http")
 
 #: Seconds for a whole exchange, and for name look-up, TCP and TLS together.
 DEFAULT_TIMEOUT = 20.0
@@ -37,25 +37,32 @@ def user_agent() -> str:
 class Headers(Mapping[str, str]):
     """Response headers: names in any case; repeated headers are joined with a comma, `get_all` keeps them apart."""
 
-    __slots__ = ("_pairs",)
+    __slots__ = ("_pairs", "_values")
 
     def __init__(self, pairs: list[tuple[str, str]]) -> None:
         self._pairs = pairs
+        self._values: dict[str, list[str]] | None = None
+
+    def _by_name(self) -> dict[str, list[str]]:
+        values = self._values
+        if values is None:
+            values = {}
+            for name, value in self._pairs:
+                values.setdefault(name.lower(), []).append(value)
+            self._values = values
+        return values
 
     def get_all(self, name: str) -> list[str]:
-        return [value for key, value in self._pairs if key.lower() == name.lower()]
+        return list(self._by_name().get(name.lower(), ()))
 
     def __getitem__(self, name: str) -> str:
-        values = self.get_all(name)
-        if not values:
-            raise KeyError(name)
-        return ", ".join(values)
+        return ", ".join(self._by_name()[name.lower()])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(key.lower() for key, _ in self._pairs))
+        return iter(self._by_name())
 
     def __len__(self) -> int:
-        return len({key.lower() for key, _ in self._pairs})
+        return len(self._by_name())
 
     def __repr__(self) -> str:
         return f"<Headers {', '.join(self)}>"
@@ -82,21 +89,21 @@ class Response:
     `request`. `raise_for_status()` turns a refusal into the error class that says what it means.
     """
 
-    __slots__ = ("content", "elapsed", "headers", "request", "status_code")
+    __slots__ = ("_microseconds", "content", "headers", "request", "status_code")
 
     def __init__(
-        self,
-        request: Request,
-        status_code: int,
-        headers: Headers,
-        content: bytes,
-        elapsed: timedelta = timedelta(),
+        self, request: Request, status_code: int, headers: Headers, content: bytes, microseconds: int = 0
     ) -> None:
         self.request = request
         self.status_code = status_code
         self.headers = headers
         self.content = content
-        self.elapsed = elapsed
+        self._microseconds = microseconds
+
+    @property
+    def elapsed(self) -> timedelta:
+        """From the call to the last byte."""
+        return timedelta(microseconds=self._microseconds)
 
     @property
     def text(self) -> str:
@@ -105,6 +112,8 @@ class Response:
 
     def json(self) -> Any:
         """The body as JSON. Raises ServerError where it is something else, such as a page of HTML."""
+        import json  # noqa: PLC0415 - slow to import, and not every program reads JSON
+
         with contextlib.suppress(ValueError, RecursionError):
             return json.loads(self.content)
         # Outside of the handler: json's own error keeps the whole text, and would be kept as context.
@@ -122,12 +131,42 @@ class Response:
         return f"<Response {self.status_code} {self.request.method} {without_query(self.request.url)}>"
 
 
+class _Pool:
+    """Idle connections that were made with the same options: all sessions of the process share them."""
+
+    __slots__ = ("__weakref__", "_idle", "_options", "_pid")
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._options = options
+        self._idle: deque[_core.HttpClient] = deque(maxlen=_MOST_IDLE)  # the one that was idle longest falls out
+        self._pid = os.getpid()
+
+    def take(self) -> _core.HttpClient:
+        if self._pid != os.getpid():
+            # Dropping the parent's clients is safe: a client that finds itself in a child lets go without closing.
+            self._idle, self._pid = deque(maxlen=_MOST_IDLE), os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return _core.HttpClient(**self._options)
+
+    def give_back(self, client: _core.HttpClient) -> None:
+        self._idle.append(client)
+
+
+_MOST_IDLE = 32
+_pools: WeakValueDictionary[tuple[tuple[str, Any], ...], _Pool] = WeakValueDictionary()
+
+
 class Transport:
     """Connections to one service, kept alive and shared by threads.
 
     Each thread that sends takes an idle connection or opens another. After `fork` the child opens its own and leaves
     the parent's alone. Options: `ca_file` (PEM; otherwise the system's), `proxy` (URL), `connect_timeout` in seconds.
     """
+
+    # On the caller's thread, not on the engine's: a call that waits for its answer gains nothing there, and would pay
+    # two changes of thread. `make bench` compares both.
 
     def __init__(
         self,
@@ -136,62 +175,91 @@ class Transport:
         proxy: str | None = None,
         connect_timeout: float = DEFAULT_CONNECT_TIMEOUT,
     ) -> None:
-        self._options: dict[str, Any] = {
-            "user_agent": user_agent(),
-            "ca_file": None if ca_file is None else os.fspath(ca_file),
-            "proxy": proxy,
-            "connect_timeout_ms": milliseconds(connect_timeout),
-        }
-        self._idle: deque[_core.HttpClient] = deque()
-        self._pid = os.getpid()
-        self._give_back(_core.HttpClient(**self._options))  # wrong options show at once
-        if _core.tls_keys_are_logged():
-            # libcurl obeys this variable before anybody can stop it. Who set it by mistake should know.
-            logger.warning("SSLKEYLOGFILE is set: whoever reads that file can decrypt the TLS traffic of this process")
-
-    def _take(self) -> _core.HttpClient:
-        if self._pid != os.getpid():
-            # Dropping the parent's clients is safe: a client that finds itself in a child lets go without closing.
-            self._idle, self._pid = deque(), os.getpid()
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return _core.HttpClient(**self._options)
-
-    def _give_back(self, client: _core.HttpClient) -> None:
-        self._idle.append(client)
+        options = transport_options(ca_file=ca_file, proxy=proxy, connect_timeout=connect_timeout)
+        key = tuple(options.items())
+        pool = _pools.get(key)
+        if pool is None:
+            pool = _Pool(options)
+            pool.give_back(_core.HttpClient(**options))  # wrong options show at once
+            _pools[key] = pool
+        self._pool: _Pool | None = pool
+        self._busy: set[_core.HttpClient] = set()
+        self._cancelled = 0
+        self._closed = False
 
     def send(
         self,
         method: str,
         url: str,
-        headers: Mapping[str, str],
+        headers: Sequence[tuple[str, str]],
         body: bytes | None = None,
         *,
         timeout: float = DEFAULT_TIMEOUT,
+        repeatable: bool | None = None,
     ) -> Response:
-        """One request, one answer of any status. Raises TransportError and its kinds; never repeats a POST."""
-        client = self._take()
-        repeatable = method in ("GET", "HEAD")
+        """One request, one answer of any status.
+
+        `timeout`: seconds. `repeatable`: sending it twice does no harm; by default true for GET and HEAD. What is not
+        is written to one connection only. Raises TransportError and its kinds, and SessionClosed after `close`.
+        """
+        if repeatable is None:
+            repeatable = method in ("GET", "HEAD")
+        pool = self._pool
+        if pool is None:
+            raise SessionClosed("the connections were closed")
+        client = pool.take()
+        cancelled = self._cancelled
+        self._busy.add(client)  # before looking at _closed: close() looks in the other order
         try:
+            if self._closed:
+                raise SessionClosed("the connections were closed")
             status, pairs, content, elapsed, reused = client.send(
-                method, url, list(headers.items()), body, repeatable, milliseconds(timeout)
+                method, url, headers, body, repeatable, milliseconds(timeout)
             )
         finally:
-            self._give_back(client)
-        logger.debug(
-            "%s %s -> %d, %.1f ms%s",
-            method,
-            without_query(url),
-            status,
-            elapsed / 1000,
-            ", reused" if reused else "",
-        )
-        return Response(Request(method, url), status, Headers(pairs), content, timedelta(microseconds=elapsed))
+            self._busy.discard(client)
+            if cancelled == self._cancelled:  # a client that was cancelled may remember it
+                pool.give_back(client)
+        return answer(method, url, status, pairs, content, elapsed, reused)
 
     def close(self) -> None:
-        """Closes the idle connections. Sending afterwards opens new ones."""
-        self._idle.clear()
+        """Ends what is under way. May be called again; sending raises SessionClosed afterwards."""
+        self._closed = True
+        self._pool = None  # idle connections go with their last user
+        self.cancel()
+
+    def cancel(self) -> None:
+        """Ends what other threads have under way: their calls raise SessionClosed."""
+        self._cancelled += 1
+        for client in list(self._busy):
+            client.cancel()
+
+
+def transport_options(
+    *, ca_file: str | os.PathLike[str] | None, proxy: str | None, connect_timeout: float
+) -> dict[str, Any]:
+    """As the C core's clients take them."""
+    if _core.tls_keys_are_logged():
+        # libcurl obeys this variable before anybody can stop it. Who set it by mistake should know.
+        logger.log(WARNING, "SSLKEYLOGFILE is set: whoever reads that file can decrypt the TLS traffic of this process")
+    if ca_file is not None and not isinstance(ca_file, (str, os.PathLike)):
+        raise TypeError(f"ca_file must be a path, not {type(ca_file).__name__}")
+    return {
+        "user_agent": user_agent(),
+        "ca_file": None if ca_file is None else os.fspath(ca_file),
+        "proxy": proxy,
+        "connect_timeout_ms": milliseconds(connect_timeout),
+    }
+
+
+def answer(
+    method: str, url: str, status: int, headers: list[tuple[str, str]], content: bytes, elapsed: int, reused: bool
+) -> Response:
+    """What the C core gave, as people see it. `elapsed`: microseconds."""
+    if logger.is_debugging():
+        how = ", reused" if reused else ""
+        logger.log(DEBUG, "%s %s -> %d, %.1f ms%s", method, without_query(url), status, elapsed / 1000, how)
+    return Response(Request(method, url), status, Headers(headers), content, elapsed)
 
 
 def milliseconds(seconds: float) -> int:

@@ -1,0 +1,22 @@
+"""A thousand sessions in one process."""
+
+from pathlib import Path
+
+from support.proof_sandbox import SandboxProcess
+
+_INTERVAL = 3.0  # seconds between two tickles of each; proof_programs has it
+
+
+def test_thousand_sessions(pem: dict[str, str], tmp_path: Path) -> None:
+    with SandboxProcess(pem, tmp_path / "keys") as sandbox:
+        said, closed, _ = sandbox.run("thousand_sessions")
+    print(said)
+    assert said["kept"] == 1000
+    assert said["engine_threads"] == 1
+    assert said["threads"] == 3, "Python's own, the engine's, and the one that listens"
+    assert said["bytes_each"] < 60 * 1024
+    assert said["failures"] == 0
+    # All come at about the same time, and the sandbox is Python: it needs seconds for a thousand.
+    assert said["longest_silence"] < 2 * _INTERVAL
+    assert said["took"] < 4 * _INTERVAL
+    assert closed == {"after_close": 0}
