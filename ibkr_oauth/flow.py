@@ -195,7 +195,7 @@ class Flow:
         self._next_renewal = 0.0
         self._skew_told = 0.0
         self._tickles_failing = False
-        self._counts = dict.fromkeys(_COUNTED, 0)
+        self._counts: dict[str, int] = dict.fromkeys(_COUNTED, 0)
         self._counting = threading.Lock()
         self.credential: Credential | None = None
         if live_session_token is not None:

@@ -44,14 +44,13 @@ class _Penalty:
 
     def __init__(self) -> None:
         self.until = 0.0
-        self._last = 0.0  # seconds of the latest one
+        self._last: float = 0.0  # seconds of the latest one
 
     def impose(self, now: float, seconds: float | None) -> None:
         if seconds is None:
             if now < self.until:
                 return  # one of several calls that were under way when the limit was passed
-            seconds = min(2 * self._last, _LONGEST_PENALTY) or _FIRST_PENALTY
-            self._last = seconds
+            seconds = self._last = min(2 * self._last, _LONGEST_PENALTY) or _FIRST_PENALTY
         self.until = max(self.until, now + seconds)
 
     def forgive(self) -> None:

@@ -196,7 +196,7 @@ def as_pairs(pairs: Pairs, what: str = "params") -> list[tuple[str, str]]:
 def _items(pairs: object, what: str) -> Iterable[tuple[object, object]]:
     if isinstance(pairs, Mapping):
         return cast("Mapping[object, object]", pairs).items()
-    if isinstance(pairs, (str, bytes, bytearray, memoryview)) or not isinstance(pairs, Iterable):
+    if isinstance(pairs, (str, bytes, bytearray)) or not isinstance(pairs, Iterable):
         raise TypeError(f"{what} must be a mapping or pairs of (name, value), not {type(pairs).__name__}")
     items = list(cast("Iterable[object]", pairs))
     for item in items:

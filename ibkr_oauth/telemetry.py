@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,7 +33,7 @@ class Span:
 
 
 @contextmanager
-def span(method: str, path: str) -> Iterator[Span]:
+def span(method: str, path: str) -> Generator[Span]:
     """A client span. Errors end it with their class and message, which hold no secret; queries are not shown."""
     trace = sys.modules[API]
     attributes = {"http.request.method": method, "url.path": path}

@@ -46,10 +46,10 @@ class Headers(Mapping[str, str]):
     def _by_name(self) -> dict[str, list[str]]:
         values = self._values
         if values is None:
-            values = {}
+            made: dict[str, list[str]] = {}
             for name, value in self._pairs:
-                values.setdefault(name.lower(), []).append(value)
-            self._values = values
+                made.setdefault(name.lower(), []).append(value)
+            values = self._values = made
         return values
 
     def get_all(self, name: str) -> list[str]:

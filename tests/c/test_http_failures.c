@@ -177,7 +177,7 @@ static void test_timeouts(void **state)
         {"half a body", "reading the answer", STEP(ANSWER_STALL, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")},
         {"dripping body",
          "reading the answer",
-         {ANSWER_AGAIN, BYTES("HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"), BYTES("x"), 0, 10, 0}},
+         {ANSWER_AGAIN, BYTES("HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"), BYTES("x"), 0, 10, 0, 0}},
     };
     (void)state;
     for (size_t i = 0; i < COUNT(table); i++) {
@@ -303,8 +303,8 @@ static const struct {
 } slow[] = {
     {"no answer", STEP(ANSWER_STALL, "")},
     {"half a body", STEP(ANSWER_STALL, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")},
-    {"dripping body", {ANSWER_AGAIN, BYTES("HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"), BYTES("x"), 0, 5, 0}},
-    {"flood", {ANSWER_AGAIN, BYTES("HTTP/1.1 200 OK\r\n\r\n"), BYTES("0123456789abcdef"), 0, 0, 0}},
+    {"dripping body", {ANSWER_AGAIN, BYTES("HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n"), BYTES("x"), 0, 5, 0, 0}},
+    {"flood", {ANSWER_AGAIN, BYTES("HTTP/1.1 200 OK\r\n\r\n"), BYTES("0123456789abcdef"), 0, 0, 0, 0}},
 };
 
 /* libcurl 7.88 closes such a socket without a word: its number may soon be somebody else's, who is to be left alone. */

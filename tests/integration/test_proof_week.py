@@ -306,7 +306,7 @@ def step(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def sandbox(pem: dict[str, str], clock: SimulatedClock, step: int) -> Iterator[Sandbox]:
-    with Sandbox(tls=True, clock=clock.true_time, brokerage_idle_timeout=max(360, 2 * step)) as running:
+    with Sandbox(tls=True, clock=clock.true_time, brokerage_idle_timeout=max(1800, 2 * step)) as running:
         register(running, pem)
         yield running
 

@@ -412,7 +412,41 @@ def test_close_ends_a_call_under_way(open_session: Open, sandbox: Sandbox, metho
 
         outcome, _ = ibkr.together(lambda session: session.request(method, "/portfolio/DU1234567/summary"), close_async)
     assert isinstance(outcome, SessionClosed)
+    assert outcome.sent  # perhaps processed
     assert time.monotonic() - begin < 10
+
+
+@pytest.mark.parametrize(("method", "kinds"), [("GET", []), ("POST", ["outcome_unknown"])])
+def test_a_cancelled_task(
+    sandbox: Sandbox, consumer: Consumer, access_token: AccessToken, method: str, kinds: list[str]
+) -> None:
+    """Ends at once. What became of an order is unknown: the log and an event say so, since the caller gets no error."""
+    listener = Listener()
+    options: dict[str, Any] = {
+        "base_url": sandbox.base_url,
+        "ca_file": sandbox.ca_file,
+        "keep_alive": None,
+        "brokerage": "never",
+    }
+    path = "/portfolio/DU1234567/summary"
+
+    async def run() -> float:
+        async with AsyncSession(consumer, access_token, on_event=listener, **options) as ibkr:
+            await ibkr.open()
+            sandbox.delay(30, path=path)
+            task = asyncio.create_task(ibkr.request(method, path))
+            await asyncio.to_thread(sandbox.wait_until, lambda: paths(sandbox)[-1] == path)
+            begin = time.monotonic()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            took = time.monotonic() - begin
+            assert ibkr.health().counters.outcomes_unknown == len(kinds)
+            assert (await ibkr.get(PORTFOLIO)).status_code == 200
+            return took
+
+    assert asyncio.run(run()) < 5
+    assert listener.kinds == ["opened", *kinds, "closed"]
 
 
 def test_nothing_is_left_of_closed_sessions(

@@ -82,6 +82,27 @@ def test_eager_without_a_word_of_open(open_session: Open, service: FakeService) 
     assert service.paths() == [INIT, "/portfolio/accounts"]
 
 
+def test_eager_and_refused(open_session: Open, service: FakeService) -> None:
+    """What does not need the brokerage session works meanwhile; it is an event, and tried again when it is needed."""
+    events: list[Event] = []
+    service.script(INIT, NO_DH, NO_DH)
+    ibkr = open_session(brokerage="eager", on_event=events.append)
+    for _ in range(2):
+        assert ibkr.get("/portfolio/accounts").status_code == 200
+    assert service.count(INIT) == 2
+    assert [event.kind for event in events] == ["brokerage_failed"]
+    with pytest.raises(BrokerageRefused):
+        ibkr.get(SNAPSHOT)
+
+
+@pytest.mark.parametrize("path", [INIT, "/logout"])
+def test_eager_leaves_what_is_done_by_hand(open_session: Open, service: FakeService, path: str) -> None:
+    """Who opens it or logs out himself gets just that."""
+    ibkr = open_session(brokerage="eager")
+    ibkr.post(path, json={"publish": True, "compete": False} if path == INIT else None)
+    assert service.paths() == [path]
+
+
 def test_never(open_session: Open, service: FakeService) -> None:
     """The service's own answer tells; nothing is mended."""
     ibkr = open_session(brokerage="never")
@@ -112,6 +133,14 @@ def test_a_session_that_is_never_authenticated(open_session: Open, service: Fake
     assert service.count(STATUS) == 5
     assert ibkr.brokerage.state == "refused"
     assert service.count(SNAPSHOT) == 0
+
+
+def test_the_token_is_renewed_on_the_way(open_session: Open, service: FakeService) -> None:
+    """While the brokerage session is opened: the call itself then goes out with the new one, at once."""
+    ibkr = open_session()
+    service.expire_tokens()
+    assert ibkr.post(ORDERS, json={}).status_code == 200
+    assert service.paths() == [INIT, LST, INIT, ACCOUNTS, ORDERS]
 
 
 # --- Refused -------------------------------------------------------------------------------------
@@ -358,6 +387,27 @@ def test_priming_that_does_not_help(open_session: Open, service: FakeService) ->
     with pytest.raises(PrimingRequired):
         response.raise_for_status()
     assert service.paths() == [INIT, "/iserver/account/orders", ACCOUNTS, "/iserver/account/orders"]
+
+
+@pytest.mark.parametrize("words", [NOT_AUTHENTICATED, NO_BRIDGE], ids=["not authenticated", "no bridge"])
+def test_priming_that_meets_a_lost_session(open_session: Open, service: FakeService, words: Answer) -> None:
+    """It is opened again, since nothing of the order was sent yet."""
+    ibkr = open_session()
+    ibkr.get(SNAPSHOT)
+    service.lose_brokerage()
+    service.script(ACCOUNTS, words)
+    assert ibkr.post(ORDERS, json={}).status_code == 200
+    assert service.paths() == [INIT, SNAPSHOT, ACCOUNTS, INIT, ACCOUNTS, ORDERS]
+
+
+def test_priming_that_meets_another_login(open_session: Open, service: FakeService) -> None:
+    ibkr = open_session()
+    ibkr.get(SNAPSHOT)
+    service.compete()
+    with pytest.raises(CompetingSession):
+        ibkr.post(ORDERS, json={})
+    assert ibkr.brokerage.state == "competing"
+    assert service.count(ORDERS) == 0
 
 
 def test_priming_that_is_refused(open_session: Open, service: FakeService) -> None:

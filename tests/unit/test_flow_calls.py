@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.drivers import DRIVERS, Driver
 from support.fake_clock import FakeClock
-from support.fake_service import BASE, LST, ORDERS, Answer, AsyncCarrier, Carrier, FakeService
+from support.fake_service import ACCOUNTS, BASE, INIT, LST, ORDERS, Answer, AsyncCarrier, Carrier, FakeService
 
 from ibkr_oauth import AccessToken, AsyncSession, Consumer, Event, Session
 from ibkr_oauth.errors import (
@@ -229,6 +229,37 @@ def test_the_live_session_token_request_is_given_up(open_session: Open, service:
     assert service.paths() == [LST] * 3
 
 
+@pytest.mark.parametrize("path", [LST, INIT, ACCOUNTS])
+@pytest.mark.parametrize(
+    "error", [OutcomeUnknown("reset", sent=True), Timeout("slow", sent=True), ResponseTooLarge("huge", sent=True)]
+)
+def test_what_the_session_needed_first_failed(
+    open_session: Open, service: FakeService, path: str, error: IBKROAuthError
+) -> None:
+    """Then the order was not sent, and nothing about it is unknown, whatever became of the session's own call."""
+    service.script(path, *[error] * 3)
+    ibkr = open_session(live_session_token=None)
+    with pytest.raises(TransportError) as caught:
+        ibkr.post(ORDERS, json={})
+    assert not isinstance(caught.value, OutcomeUnknown)
+    assert not caught.value.sent
+    assert caught.value.message == error.message
+    assert service.count(ORDERS) == 0
+    assert ibkr.health().counters.outcomes_unknown == 0
+
+
+def test_what_would_mend_a_refusal_failed(open_session: Open, service: FakeService) -> None:
+    """The order was refused, and so not processed; that no other token is to be had is the caller's to know."""
+    service.script(ORDERS, Answer(401, {"error": "Access token expired"}))
+    service.script(LST, *[OutcomeUnknown("reset", sent=True)] * 3)
+    ibkr = open_session(brokerage="never")
+    with pytest.raises(TransportError) as caught:
+        ibkr.post(ORDERS, json={})
+    assert not isinstance(caught.value, OutcomeUnknown)
+    assert not caught.value.sent
+    assert service.count(ORDERS) == 1
+
+
 # --- Cookies and headers -------------------------------------------------------------------------
 
 
@@ -303,6 +334,17 @@ def test_read_only(open_session: Open, service: FakeService) -> None:
     with pytest.raises(ReadOnlyError):
         ibkr.get("/logout?x=1")
     assert service.paths() == [ORDERS, f"{ORDERS}/whatif"]
+
+
+def test_one_query_is_enough(open_session: Open, service: FakeService) -> None:
+    """Which of two comes first would be a guess, and so would be what is signed."""
+    ibkr = open_session()
+    with pytest.raises(InvalidValue, match="query already"):
+        ibkr.get(f"{PATH}?a=1", params={"b": 2})
+    assert service.seen == []
+    assert ibkr.get(f"{PATH}?a=1", params={}).status_code == 200
+    assert ibkr.get(f"{PATH}?", params={"b": 2}).status_code == 200
+    assert [seen.query for seen in service.seen] == ["a=1", "b=2"]
 
 
 def test_a_body_needs_a_method_that_has_one(open_session: Open, service: FakeService) -> None:
