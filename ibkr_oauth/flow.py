@@ -437,6 +437,7 @@ class Flow:
                 self._failures += 1
                 self.last_error = error.message
                 raise
+            self.check_open()
             self._renewal_error = None
             first = self.credential is None
             credential = self._take_token(token)

@@ -36,7 +36,7 @@ ibk_code submit_get(int64_t key, const char *target);
 ibk_code submit_post(int64_t key, const char *target);
 bool cancel(int64_t key);
 
-/* Waits until so many have been taken in all, for 10 seconds at most. */
+/* Waits until so many have been taken in all, for 30 seconds at most. */
 void take_until(size_t count);
 /* Takes what is there after that time. */
 void take_after(unsigned int ms);

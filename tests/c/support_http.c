@@ -140,6 +140,10 @@ int end_http(void **state)
         sleep_ms(1);
     }
     size_t left = open_descriptors();
+    for (int i = 0; i < 1000 && left != descriptors_before; i++) { /* libcurl's own threads close theirs a moment later */
+        sleep_ms(1);
+        left = open_descriptors();
+    }
     if (left != descriptors_before) {
         print_error("%zu descriptors were open before, %zu after\n", descriptors_before, left);
         return -1;

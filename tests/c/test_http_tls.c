@@ -79,7 +79,7 @@ static void test_default_port_in_the_host_header(void **state)
     struct server *target = bench.server;
     bench.server = NULL;
     for (size_t i = 0; i < COUNT(table); i++) {
-        const struct step tunnel = {TUNNEL, BYTES("HTTP/1.1 200 OK\r\n\r\n"), {NULL, 0}, 0, 0, server_port(target)};
+        const struct step tunnel = {TUNNEL, BYTES("HTTP/1.1 200 OK\r\n\r\n"), {NULL, 0}, 0, 0, server_port(target), 0};
         struct server *proxy = server_start(&(struct server_setup){.steps = &tunnel, .step_count = 1});
         row("%s", table[i].url);
         bench.options.proxy = (const char *)formatted("http://127.0.0.1:%u", server_port(proxy)).data;
@@ -317,7 +317,7 @@ static void test_proxy_is_used(void **state)
     (void)state;
     serve_tls(good, NULL, 0);
     const struct step tunnel = {
-        TUNNEL, BYTES("HTTP/1.1 200 Go on\r\nX-Proxy: 1\r\n\r\n"), {NULL, 0}, 0, 0, server_port(bench.server)};
+        TUNNEL, BYTES("HTTP/1.1 200 Go on\r\nX-Proxy: 1\r\n\r\n"), {NULL, 0}, 0, 0, server_port(bench.server), 0};
     struct server *proxy = start_proxy(&tunnel, 1, "http://user:hunter2@");
     struct ibk_http_request request = {.method = ibk_span_text("POST"),
                                        .url = ibk_span_text("https://api.test/x?y"),
@@ -409,7 +409,7 @@ static void test_proxy_cannot_read_along(void **state)
     SSL_CTX *unknown = identity_new(&stranger, "DNS:api.test", -60, DAY);
     (void)state;
     serve_tls(unknown, NULL, 0);
-    const struct step tunnel = {TUNNEL, BYTES("HTTP/1.1 200 OK\r\n\r\n"), {NULL, 0}, 0, 0, server_port(bench.server)};
+    const struct step tunnel = {TUNNEL, BYTES("HTTP/1.1 200 OK\r\n\r\n"), {NULL, 0}, 0, 0, server_port(bench.server), 0};
     struct server *proxy = start_proxy(&tunnel, 1, "http://");
     struct ibk_http_request request = {
         .method = ibk_span_text("POST"), .url = ibk_span_text("https://api.test/"), .timeout_ms = 2000};
@@ -451,7 +451,7 @@ static void test_environment_is_ignored(void **state)
     assert_int_equal(setenv("no_proxy", "*", 1), 0);
     assert_int_equal(setenv("NO_PROXY", "*", 1), 0);
     serve_tls(good, NULL, 0);
-    const struct step tunnel = {TUNNEL, BYTES("HTTP/1.1 200 OK\r\n\r\n"), {NULL, 0}, 0, 0, server_port(bench.server)};
+    const struct step tunnel = {TUNNEL, BYTES("HTTP/1.1 200 OK\r\n\r\n"), {NULL, 0}, 0, 0, server_port(bench.server), 0};
     struct server *proxy = start_proxy(&tunnel, 1, "http://");
     assert_usable();
     assert_int_equal(server_requests(proxy), 1);

@@ -159,7 +159,7 @@ static void test_signed_anew_each_time(void **state)
     (void)state;
     OPEN_DESK(((const struct step[]){STEP(ANSWER, OK_ANSWER)}));
     assert_ok(ibk_params_add_text(&headers, "X-Mine", LITERAL("mine"), &err));
-    assert_ok(make(20, 20, 5000));
+    assert_ok(make(20, 20, 20000));
     start(TOKEN);
     for (size_t i = 0; i < 3; i++) {
         (void)next_beat();
@@ -184,11 +184,11 @@ static void test_timestamps(void **state)
     int64_t offset_ms = INT64_C(4000000000000) - ibk_clock_steady_ms();
     (void)state;
     open_desk((struct server_setup){.steps = NULL});
-    assert_ok(make(10, 10, 5000));
+    assert_ok(make(10, 10, 20000));
     start(TOKEN);
     int64_t before = (int64_t)time(NULL);
     (void)next_beat();
-    assert_in_range(timestamp_of(0), before - 1, time(NULL));
+    assert_in_range(timestamp_of(0), before - 1, time(NULL) + 1);
     assert_ok(ibk_keepalive_set_clock(keepalive, &offset_ms, &err));
     (void)next_beat(); /* may have been signed before */
     (void)next_beat();
@@ -198,7 +198,7 @@ static void test_timestamps(void **state)
     assert_ok(ibk_keepalive_set_clock(keepalive, NULL, &err));
     (void)next_beat();
     (void)next_beat();
-    assert_in_range(timestamp_of(server_requests(bench.server) - 1), before - 1, time(NULL));
+    assert_in_range(timestamp_of(server_requests(bench.server) - 1), before - 1, time(NULL) + 1);
 }
 
 static void test_unsigned(void **state)
@@ -206,7 +206,7 @@ static void test_unsigned(void **state)
     (void)state;
     open_desk((struct server_setup){.steps = NULL});
     assert_ok(ibk_params_add_text(&headers, "Cookie", LITERAL("session=1"), &err));
-    assert_ok(make(10, 10, 5000));
+    assert_ok(make(10, 10, 20000));
     start(NULL);
     (void)next_beat();
     assert_true(request_has(0, "\r\nCookie: session=1\r\n"));
@@ -224,7 +224,7 @@ static void test_another_signer(void **state)
 {
     (void)state;
     open_desk((struct server_setup){.steps = NULL});
-    assert_ok(make(20, 20, 5000));
+    assert_ok(make(20, 20, 20000));
     start(TOKEN);
     (void)next_beat();
     assert_signed(0, TOKEN);
@@ -258,7 +258,7 @@ static void test_another_signer_while_a_beat_is_under_way(void **state)
     while (look().sent < 3) {
         sleep_ms(1);
     }
-    assert_ok(make(60000, 60000, 5000));
+    assert_ok(make(60000, 60000, 20000));
     start(TOKEN);
     assert_ok(ibk_keepalive_beat(keepalive, &err));
     while (look().sent < 1) {
@@ -277,7 +277,7 @@ static void test_the_first_beat_after_an_interval(void **state)
 {
     (void)state;
     open_desk((struct server_setup){.steps = NULL});
-    assert_ok(make(200, 10, 5000));
+    assert_ok(make(200, 10, 20000));
     sleep_ms(20);
     assert_false(look().running);
     int64_t begin = now_ms();
@@ -289,34 +289,35 @@ static void test_the_first_beat_after_an_interval(void **state)
         assert_true(at - begin >= i * 190);
         assert_int_equal(look().good, i);
     }
-    assert_true(now_ms() - begin < 3 * 200 + 1000);
-    assert_true(look().since_last_good_ms >= 0 && look().since_last_good_ms < 1000);
+    assert_true(now_ms() - begin < 3 * 200 + 10000);
+    assert_true(look().since_last_good_ms >= 0 && look().since_last_good_ms < 10000);
 }
 
 static void test_backs_off(void **state)
 {
-    struct step steps[7];
-    static const int64_t waits_ms[] = {200, 20, 40, 80, 160, 200, 200, 200};
+    struct step steps[5];
+    static const int64_t waits_ms[] = {20, 40, 80, 160, 300, 300}; /* after each beat */
     (void)state;
     for (size_t i = 0; i < COUNT(steps); i++) {
         steps[i] = (struct step){.deed = ANSWER, .bytes = LITERAL(ERROR_ANSWER)};
     }
     steps[1] = (struct step){.deed = ANSWER_CLOSE}; /* no answer counts the same */
     OPEN_DESK(steps);
-    assert_ok(make(200, 20, 5000));
+    assert_ok(make(300, 20, 20000));
     assert_int_equal(look().since_last_good_ms, -1);
     start(TOKEN);
-    int64_t before = now_ms();
+    assert_ok(ibk_keepalive_beat(keepalive, &err));
+    int64_t before = next_beat();
     for (size_t i = 0; i < COUNT(waits_ms); i++) {
         row("beat %zu", i);
-        int64_t at = next_beat();
-        assert_row(at - before >= waits_ms[i] * 94 / 100 - 1);
-        assert_row(waits_ms[i] > 50 || at - before < 150); /* not the interval */
-        before = at;
         struct ibk_keepalive_status status = look();
         assert_row(status.sent == i + 1);
         assert_row(status.failures == (i < COUNT(steps) ? i + 1 : 0));
         assert_row(status.good == (i < COUNT(steps) ? 0 : 1) && (status.since_last_good_ms >= 0) == (status.good > 0));
+        int64_t at = next_beat();
+        assert_row(at - before >= waits_ms[i] * 94 / 100 - 2);
+        assert_row(waits_ms[i] > 50 || at - before < 280); /* not the interval */
+        before = at;
     }
     assert_ok(taken(KEY)->code);
 }
@@ -327,7 +328,7 @@ static void test_maintenance_is_waited_for(void **state)
                                         STEP(ANSWER, "HTTP/1.1 504 X\r\nContent-Length: 0\r\n\r\n")};
     (void)state;
     OPEN_DESK(steps);
-    assert_ok(make(100, 1, 5000));
+    assert_ok(make(100, 1, 20000));
     start(TOKEN);
     int64_t before = now_ms();
     for (size_t i = 0; i < 4; i++) {
@@ -343,7 +344,7 @@ static void test_nobody_there(void **state)
 {
     (void)state;
     open_desk((struct server_setup){.steps = NULL});
-    assert_ok(make(40, 10, 5000));
+    assert_ok(make(40, 10, 20000));
     server_stop(bench.server);
     bench.server = NULL;
     start(TOKEN);
@@ -427,7 +428,7 @@ static void test_nobody_takes(void **state)
 {
     (void)state;
     open_desk((struct server_setup){.steps = NULL});
-    assert_ok(make(1, 1, 5000));
+    assert_ok(make(1, 1, 20000));
     start(TOKEN);
     while (look().sent < 5) {
         sleep_ms(1);
@@ -441,7 +442,7 @@ static void test_nobody_takes(void **state)
     keepalive = NULL;
     take_after(0);
     assert_int_equal(desk.count, 0);
-    assert_ok(make(1, 1, 5000));
+    assert_ok(make(1, 1, 20000));
     start(TOKEN);
     while (look().sent < 50) {
         sleep_ms(1);
@@ -455,7 +456,7 @@ static void test_stop(void **state)
     static const struct step steps[] = {STEP(ANSWER, OK_ANSWER), STEP(ANSWER_STALL, ""), STEP(ANSWER_STALL, "")};
     (void)state;
     OPEN_DESK(steps);
-    assert_ok(make(10, 10, 5000));
+    assert_ok(make(10, 10, 20000));
     ibk_keepalive_stop(keepalive);
     start(TOKEN);
     await_requests(2); /* the first one's outcome waits, the second is under way */
@@ -469,7 +470,7 @@ static void test_stop(void **state)
     await_requests(3);
     ibk_keepalive_free(keepalive); /* with one under way */
     keepalive = NULL;
-    assert_ok(make(60000, 10, 5000));
+    assert_ok(make(60000, 10, 20000));
     start(TOKEN); /* waiting */
     ibk_keepalive_free(keepalive);
     keepalive = NULL;
@@ -483,7 +484,7 @@ static void test_the_client_is_closed(void **state)
     (void)state;
     for (int waiting = 0; waiting < 2; waiting++) {
         OPEN_DESK(steps);
-        assert_ok(make(waiting ? 60000 : 5, 5, 5000));
+        assert_ok(make(waiting ? 60000 : 5, 5, 20000));
         start(TOKEN);
         if (!waiting) {
             await_requests(1);
@@ -508,7 +509,7 @@ static void test_others_are_not_delayed(void **state)
     static const struct step steps[] = {STEP(ANSWER_STALL, "")};
     (void)state;
     OPEN_DESK(steps);
-    assert_ok(make(5, 5, 5000));
+    assert_ok(make(5, 5, 20000));
     start(TOKEN);
     await_requests(1);
     int64_t begin = now_ms();
@@ -516,7 +517,7 @@ static void test_others_are_not_delayed(void **state)
         assert_ok(submit_get(100 + i, "/"));
         assert_ok(ended(100 + i));
     }
-    assert_true(now_ms() - begin < 2000);
+    assert_true(now_ms() - begin < 10000); /* the beat has 20 seconds */
 }
 
 /* what is refused */
@@ -576,7 +577,7 @@ static void test_headers_that_leave_no_room_for_a_signature(void **state)
     for (int i = 0; i < 128; i++) {
         assert_ok(ibk_params_add_text(&headers, "X", LITERAL("x"), &err));
     }
-    assert_ok(make(10, 10, 5000));
+    assert_ok(make(10, 10, 20000));
     start(TOKEN);
     (void)next_beat();
     look_at_error(KEY);
@@ -592,7 +593,7 @@ static void test_fork(void **state)
 {
     (void)state;
     open_desk((struct server_setup){.steps = NULL});
-    assert_ok(make(10, 10, 5000));
+    assert_ok(make(10, 10, 20000));
     start(TOKEN);
     (void)next_beat();
     pid_t child = fork();
@@ -643,7 +644,7 @@ static void test_threads_share_one(void **state)
     (void)state;
     open_desk((struct server_setup){.steps = NULL});
     assert_ok(ibk_params_add_text(&headers, "X", LITERAL("x"), &err));
-    assert_ok(make(1, 1, 5000));
+    assert_ok(make(1, 1, 20000));
     for (size_t i = 0; i < COUNT(threads); i++) {
         assert_int_equal(pthread_create(&threads[i], NULL, change_everything, signer), 0);
     }
@@ -675,7 +676,7 @@ static void test_memory_runs_out(void **state)
         done = code == IBK_OK;
         assert_row(done || (code == IBK_E_NO_MEMORY && keepalive == NULL && n < 100));
     }
-    assert_ok(make(10000, 5, 5000));
+    assert_ok(make(10000, 5, 20000));
     start(TOKEN);
     bool failed = true;
     for (unsigned long n = 1; failed; n++) {

@@ -179,9 +179,9 @@ def test_a_handshake_that_stalls(
     method: str,
 ) -> None:
     """`connect_timeout` counts, though `timeout` is longer; for an order too nothing is unknown."""
-    with new_caller(**options, connect_timeout=0.15) as caller:
+    with new_caller(**options, connect_timeout=0.4) as caller:
         rogue.greeting(Peer.stall)
-        fail(caller, rogue, method, Timeout, r"timed out while shaking hands \(TLS\) after 1\d\d ms", caplog)
+        fail(caller, rogue, method, Timeout, r"timed out while shaking hands \(TLS\) after", caplog)
         assert_usable(caller, rogue)
 
 
@@ -467,7 +467,7 @@ def test_proxies_that_are_of_no_use(
 ) -> None:
     deed, kind, says = PROXIES[name]
     address = f"http://planted:hunter2@127.0.0.1:{proxy.port}"
-    timeout = 0.2 if name == "stalls" else 5.0
+    timeout = 0.4 if name == "stalls" else 5.0
     with new_caller(**options, proxy=address, connect_timeout=timeout) as caller:
         assert "hunter2" not in repr(caller.session)
         proxy.answering(deed)

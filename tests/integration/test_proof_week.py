@@ -55,7 +55,9 @@ class Trader:
 
     def trade(self) -> None:
         """Some reading and an order; fails unless each goes as the mood says."""
-        self.read("/portfolio/accounts")
+        if not self._account:
+            self._account = self.driver.get("/portfolio/accounts").json()[0]["id"]
+        self.read(f"/portfolio/{self._account}/summary")
         self.read("/iserver/accounts")
         self.read("/iserver/marketdata/snapshot?conids=265598&fields=31%2C84")
         wanted = "done" if self.mood == "fine" else "not done"
@@ -68,18 +70,16 @@ class Trader:
     def read(self, path: str) -> None:
         outcome: object
         try:
-            response = self.driver.get(path)
-            outcome = response.status_code
+            outcome = self.driver.get(path).status_code
         except IBKROAuthError as error:
             outcome = error
+        self.driver.settle()  # a renewal that it began: simulated time must not leap while that is under way
         right = {
             "fine": outcome == 200,
             "down": outcome == 503 or isinstance(outcome, MaintenanceError),
             "competing": isinstance(outcome, CompetingSession) if path.startswith("/iserver") else outcome == 200,
         }
         assert right[self.mood], f"{self.policy}: {path} gave {outcome!r}, the mood being {self.mood}"
-        if path == "/portfolio/accounts" and outcome == 200 and not self._account:
-            self._account = response.json()[0]["id"]
 
     def order(self) -> str:
         """Places one, and notes what its caller knows of it."""
@@ -93,6 +93,7 @@ class Trader:
         except IBKROAuthError as error:
             assert not error.sent, f"{self.policy}: neither unknown nor unsent: {error!r}"  # noqa: PT017
             self.orders[number] = "not done"
+        self.driver.settle()
         return self.orders[number]
 
     def remember_secrets(self) -> None:
@@ -130,7 +131,6 @@ class Week:
                 if not self._asleep:
                     trader.beat()
                     trader.trade()
-                    trader.driver.settle()
                     trader.remember_secrets()
 
     def _chapters(self) -> dict[int, list[Callable[[], object]]]:

@@ -264,6 +264,19 @@ def test_a_slow_refusal_is_no_proof_of_a_wrong_clock(open_session: Open, service
     assert service.paths() == [PATH]
 
 
+def test_a_service_that_does_not_know_the_time(open_session: Open, service: FakeService) -> None:
+    """Every refusal has another Date: each cause is mended once, and then that is the answer."""
+
+    def wander(_: Seen) -> Answer:
+        service.skew += 3600
+        return BAD_SIGNATURE
+
+    service.window = float("inf")
+    service.script(PATH, *[wander] * 10)
+    assert open_session().get(PATH).status_code == 401
+    assert service.paths() == [PATH, PATH, LST, PATH]
+
+
 def test_a_service_without_a_date(open_session: Open, service: FakeService) -> None:
     """Then this computer's clock has to do."""
     service.send_date = False
