@@ -142,7 +142,6 @@ class Brokerage:
         if was_open:
             self._was_ours = True
             self._taken = competing
-            self._rest = self._rest_ends = 0.0
             flow.emit("competing" if competing else "brokerage_lost", why)
 
     # --- What the keep-alive hears ---------------------------------------------------------------
@@ -166,7 +165,8 @@ class Brokerage:
         try:
             yield from self._open_politely(flow)
         except IBKROAuthError as error:
-            flow.emit("brokerage_failed", error.message)
+            if not flow.closed:
+                flow.emit("brokerage_failed", error.message)
 
     # --- Opening ---------------------------------------------------------------------------------
 

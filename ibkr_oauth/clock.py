@@ -47,16 +47,21 @@ class ServerClock:
         self._header: str | None = None
         self._offset: float | None = None  # of the server's time from the steady clock
 
-    def observe(self, header: str | None) -> bool:
-        """Takes a Date header in; True where it was a new one."""
+    def observe(self, header: str | None, sent: float | None = None) -> bool:
+        """Takes a Date header in; True where it was a new one.
+
+        `sent`: when the request went out, by the steady clock: the header may be as old as that.
+        """
         if header is None or header == self._header:  # many answers come within one second
             return False
         self._header = header
         date = parse_date(header)
         if date is None:
             return False
-        offset = date + 0.5 - self._clock.steady()
-        if self._offset is None or abs(offset - self._offset) > _NOISE:
+        steady = self._clock.steady()
+        offset = date + 0.5 - steady
+        way = 0.0 if sent is None else steady - sent
+        if self._offset is None or not offset - _NOISE <= self._offset <= offset + _NOISE + way:
             self._offset = offset
         return True
 

@@ -38,11 +38,9 @@ from .errors import (
     ProxyError,
     RateLimited,
     ReadOnlyError,
-    ResponseTooLarge,
     SessionClosed,
     SignatureRejected,
     Timeout,
-    TLSError,
     TransportError,
     UsageError,
 )
@@ -455,7 +453,8 @@ class Flow:
             yield from self.renew(stale)
         except IBKROAuthError as error:
             self._next_renewal = self.clock.steady() + _RENEWAL_REST
-            self.emit("renewal_failed", error.message)
+            if not self.closed:
+                self.emit("renewal_failed", error.message)
         finally:
             self._renewing = False
 
@@ -553,8 +552,7 @@ class Flow:
             return 0.0
         passes = isinstance(error, (ConnectError, ProxyError, Timeout, OutcomeUnknown, LiveSessionTokenError))
         passes = passes or type(error) is TransportError or error.status in _MAINTENANCE
-        hopeless = isinstance(error, (TLSError, ResponseTooLarge))
-        if hopeless or not passes or (error.sent and not call.repeatable):
+        if not passes or (error.sent and not call.repeatable):
             return None
         return self._next_wait(call)
 
@@ -575,7 +573,7 @@ class Flow:
         self.count("requests")
         for name, value in response.headers._pairs:
             if len(name) == _LEN_DATE and name.lower() == "date":
-                if self.server_clock.observe(value):
+                if self.server_clock.observe(value, call.steady):
                     self._tell_skew()
             elif len(name) == _LEN_COOKIE and name.lower() == "set-cookie":
                 self._keep_cookie(value)

@@ -9,6 +9,25 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct ibk_error outcome;
 static char version_text[96] = "libcurl (not initialised)";
 static bool keys_are_logged;
+static pthread_mutex_t easy_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void lock_easy(void)
+{
+    (void)pthread_mutex_lock(&easy_lock);
+}
+
+static void unlock_easy(void)
+{
+    (void)pthread_mutex_unlock(&easy_lock);
+}
+
+CURL *ibk_http_easy_new(void)
+{
+    lock_easy();
+    CURL *easy = curl_easy_init();
+    unlock_easy();
+    return easy;
+}
 
 static void describe_version(const curl_version_info_data *info)
 {
@@ -41,6 +60,8 @@ static void initialise(void)
     CURLcode result = curl_global_init(CURL_GLOBAL_DEFAULT);
     if (result != CURLE_OK) {
         (void)ibk_http_setup_fail(result, "ibk_http_global_init", &outcome);
+    } else if (pthread_atfork(lock_easy, unlock_easy, unlock_easy) != 0) {
+        (void)ibk_fail_memory(&outcome, "ibk_http_global_init");
     }
 }
 

@@ -155,7 +155,7 @@ ibk_code ibk_http_handle_init(struct ibk_http_handle *handle, const struct ibk_h
     handle->transfer.socket = CURL_SOCKET_BAD;
     ibk_buf_init(&handle->url, 2 * IBK_URL_MAX_SIZE + 3);
     ibk_buf_init(&handle->header_text, IBK_MAX_HEADER_TEXT);
-    handle->easy = curl_easy_init();
+    handle->easy = ibk_http_easy_new();
     if (handle->easy == NULL) {
         return ibk_fail_memory(err, "ibk_http_client_new");
     }

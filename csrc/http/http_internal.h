@@ -117,6 +117,12 @@ struct ibk_http_client {
     atomic_bool cancelled;
 };
 
+/*
+ * global.c. curl_easy_init takes a spin lock of libcurl's, which would stay locked in the child of a fork at that moment: so
+ * fork waits for the end of it.
+ */
+CURL *ibk_http_easy_new(void);
+
 /* options.c. The settings are zeroed first; where that fails, they still are to be cleaned. */
 ibk_code ibk_http_settings_init(struct ibk_http_settings *settings, const struct ibk_http_options *options, struct ibk_error *err)
     IBK_MUST_USE;

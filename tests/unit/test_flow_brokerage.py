@@ -237,6 +237,7 @@ def test_another_login_is_left_alone(open_session: Open, service: FakeService, c
     assert ibkr.brokerage.state == "competing"
     assert service.rival
     assert competes(service) == [False]
+    assert clock.slept == []  # there is nothing to wait for
     service.rival = False
     clock.advance(6)
     assert ibkr.get(SNAPSHOT).status_code == 200
@@ -523,6 +524,16 @@ def test_logout_by_hand(open_session: Open, service: FakeService) -> None:
     assert service.count("/logout") == 1
 
 
+def test_a_session_that_is_opened_after_a_logout_by_hand(open_session: Open, service: FakeService) -> None:
+    """It is a new one, and wants to be primed as such."""
+    ibkr = open_session()
+    ibkr.post(ORDERS, json={})
+    ibkr.post("/logout")
+    service.seen.clear()
+    assert ibkr.post(ORDERS, json={}).status_code == 200
+    assert service.paths() == [INIT, ACCOUNTS, ORDERS]
+
+
 def test_brokerage_close(open_session: Open, service: FakeService) -> None:
     ibkr = open_session()
     ibkr.brokerage.close()
@@ -587,10 +598,13 @@ def test_one_priming_for_many(simulation: Callable[..., Simulation], service: Fa
     assert [run.result.status_code for run in runs] == [200] * 20
 
 
-def test_competing_text_in_an_answer(open_session: Open, service: FakeService) -> None:
-    ibkr = open_session()
+@pytest.mark.parametrize("policy", ["raise", "yield"])
+def test_competing_text_in_an_answer(open_session: Open, service: FakeService, policy: str) -> None:
+    """Nobody needs to be asked again."""
+    ibkr = open_session(on_competing=policy)
     ibkr.get(SNAPSHOT)
     service.script(SNAPSHOT, COMPETING)
     with pytest.raises(CompetingSession):
         ibkr.get(SNAPSHOT)
+    assert service.count(INIT) == 1
     assert ibkr.brokerage.state == "competing"

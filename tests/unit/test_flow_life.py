@@ -337,7 +337,9 @@ def test_close_ends_a_call_under_way(
 def test_close_ends_the_renewal_in_the_background(
     kind: str, open_session: Open, service: FakeService, clock: FakeClock
 ) -> None:
-    ibkr = open_session()
+    """That is no failure of anything."""
+    events: list[Event] = []
+    ibkr = open_session(on_event=events.append)
     clock.advance(86_400 - 100)
     hold = service.hold(LST)
     ibkr.get(PATH)
@@ -346,6 +348,7 @@ def test_close_ends_the_renewal_in_the_background(
     ibkr.close()
     ibkr.settle()
     assert ibkr.health().counters.renewals == 0
+    assert [event.kind for event in events] == ["closed"]
 
 
 def test_closing_while_another_thread_does(
@@ -381,7 +384,7 @@ def test_health(open_session: Open, service: FakeService, clock: FakeClock) -> N
     ibkr.get(SNAPSHOT)
     clock.advance(100)
     health = ibkr.health()
-    assert (health.state, health.brokerage) == ("open", "open")
+    assert (health.state, health.brokerage, health.keep_alive) == ("open", "open", False)
     assert health.token_remaining == pytest.approx(timedelta(seconds=86_400 - 100), abs=timedelta(seconds=2))
     assert "502" in (health.last_error or "")
     assert (

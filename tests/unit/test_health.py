@@ -117,8 +117,9 @@ def test_a_failure_of_the_tickle(kept: Callable[..., Kept], service: FakeService
     assert session.health.brokerage == "open"
     assert session.health.last_error is not None
     session.tickled(True)
+    session.tickled(True)
     assert session.kinds == ["brokerage_opened", "tickle_failed", "tickle_recovered"]
-    assert (session.health.counters.tickles, session.health.counters.tickle_failures) == (1, 3)
+    assert (session.health.counters.tickles, session.health.counters.tickle_failures) == (2, 3)
     assert session.health.counters.outcomes_unknown == 0
     assert service.paths() == [INIT, SNAPSHOT]
 

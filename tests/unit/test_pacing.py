@@ -291,6 +291,15 @@ def test_calls_that_were_under_way_do_not_double_it(simulation: Worlds, service:
     assert world.flow.pacer.penalty(FREE) == pytest.approx(10.0)
 
 
+def test_a_short_penalty_does_not_end_a_long_one() -> None:
+    """Of several calls that were under way each is told something else: the longest counts."""
+    clock = FakeClock()
+    pacer = Pacer(10, clock.steady)
+    for seconds in (5.0, 100.0, 7.0):
+        pacer.refused(FREE, seconds)
+    assert pacer.penalty(FREE) == 100.0
+
+
 def test_one_path_is_punished_alone(open_session: Open, service: FakeService, clock: FakeClock) -> None:
     """Where it has a limit of its own; the others go on."""
     service.script(FIVE_SECONDS, refused(20))
