@@ -135,8 +135,8 @@ def test_what_cannot_be_sent_is_refused_at_once(mailbox, engine, client):
 def test_failures_are_delivered_as_exceptions(serve, mailbox, engine):
     server = serve(lambda head, body: None)
     engine.submit(1, "GET", "http://127.0.0.1:1/", [], None, True, 5000)
-    engine.submit(2, "GET", server.url + "/", [], None, True, 100)
-    engine.submit(3, "POST", server.url + "/", [], b"{}", False, 100)
+    engine.submit(2, "GET", server.url + "/", [], None, True, 300)
+    engine.submit(3, "POST", server.url + "/", [], b"{}", False, 300)
     outcomes = dict(wait_for(mailbox, 3))
     assert type(outcomes[1]) is errors.ConnectError
     assert (outcomes[1].code, outcomes[1].sent) == ("connect", False)

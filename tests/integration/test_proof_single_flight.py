@@ -146,6 +146,8 @@ def test_lost_brokerage_session_is_opened_once(crowd: Crowd, sandbox: Sandbox) -
 @pytest.mark.parametrize("crowd", _SMALLER_CROWDS, indirect=True)
 def test_both_tiers_are_mended_once(crowd: Crowd, sandbox: Sandbox) -> None:
     def happening() -> None:
+        for path in (_TOKEN, _INIT):
+            sandbox.delay(0.05, path=path)
         sandbox.expire_token()
         sandbox.end_brokerage()
 

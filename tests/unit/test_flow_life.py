@@ -341,6 +341,7 @@ def test_close_ends_the_renewal_in_the_background(
     events: list[Event] = []
     ibkr = open_session(on_event=events.append)
     clock.advance(86_400 - 100)
+    service.keeps_former = True
     hold = service.hold(LST)
     ibkr.get(PATH)
     if kind == "sync":
