@@ -239,14 +239,14 @@ static bool is_crowded(const struct ibk_engine *engine)
 static void sweep(struct ibk_engine *engine)
 {
     int64_t now_us = ibk_http_now_us();
-    ibk_engine_lock();
-    bool wanted = is_crowded(engine) && now_us - engine->swept_us >= SWEEP_US;
-    struct ibk_job *job = wanted ? find_overdue(engine, now_us) : NULL;
-    ibk_engine_unlock();
-    if (wanted && job == NULL) {
-        engine->swept_us = now_us;
-    }
-    if (job != NULL) {
+    while (now_us - engine->swept_us >= SWEEP_US) {
+        ibk_engine_lock();
+        struct ibk_job *job = is_crowded(engine) ? find_overdue(engine, now_us) : NULL;
+        ibk_engine_unlock();
+        if (job == NULL) {
+            engine->swept_us = now_us;
+            return;
+        }
         take_out(engine, job);
         job->handle.transfer.queued = true;
         finish(engine, job, CURLE_OPERATION_TIMEDOUT);

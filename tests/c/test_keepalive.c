@@ -415,12 +415,10 @@ static void test_beat_now(void **state)
     assert_int_equal(look().sent, 2);
 }
 
-/* Thousands of sessions that start in the same moment do not beat in the same moment. */
-static void test_spread(void **state)
+/* Milliseconds from the first of many first beats to the last. */
+static int64_t spread_of_many(void)
 {
     struct ibk_keepalive *many[40];
-    (void)state;
-    open_desk((struct server_setup){.steps = NULL});
     for (size_t i = 0; i < COUNT(many); i++) {
         const struct ibk_keepalive_options options = {.key = (int64_t)i,
                                                       .method = LITERAL("GET"),
@@ -428,22 +426,36 @@ static void test_spread(void **state)
                                                       .headers = &headers,
                                                       .interval_ms = 1000,
                                                       .backoff_ms = 1000,
-                                                      .timeout_ms = 5000};
+                                                      .timeout_ms = 20000};
         assert_ok(ibk_keepalive_new(desk.client, &options, &many[i], &err));
     }
     int64_t begin = now_ms();
     for (size_t i = 0; i < COUNT(many); i++) {
         assert_ok(ibk_keepalive_start(many[i], NULL, &err));
     }
+    forget_taken();
     take_until(1);
-    assert_true(now_ms() - begin >= 949);
     int64_t first = now_ms();
     take_until(COUNT(many));
-    assert_true(now_ms() - first >= 20);
+    int64_t last = now_ms();
     for (size_t i = 0; i < COUNT(many); i++) {
-        (void)taken((int64_t)i);
         ibk_keepalive_free(many[i]);
     }
+    assert_true(first - begin >= 949);
+    return last - first;
+}
+
+/* Thousands of sessions that start in the same moment do not beat in the same moment. */
+static void test_spread(void **state)
+{
+    (void)state;
+    open_desk((struct server_setup){.steps = NULL});
+    for (int i = 0; i < 5; i++) { /* where this thread is kept from looking, all seem to come at once */
+        if (spread_of_many() >= 20) {
+            return;
+        }
+    }
+    fail_msg("all beats came at once, five times");
 }
 
 /* what is left in the mailbox */
