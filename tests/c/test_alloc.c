@@ -10,6 +10,7 @@
 #include "ibk/encode.h"
 #include "ibk/lst.h"
 #include "ibk/oauth.h"
+#include "ibk/signer.h"
 
 /* Made once, in peace; the operations only read it. */
 static struct {
@@ -386,6 +387,46 @@ static ibk_code run_mac_key_new(void)
     return code;
 }
 
+static const struct ibk_signer_options *signer_options(void)
+{
+    static struct ibk_signer_options options;
+    options = (struct ibk_signer_options){.consumer_key = LITERAL("CONSUMER9"),
+                                          .access_token = LITERAL("token"),
+                                          .realm = LITERAL("limited_poa"),
+                                          .live_session_token = made.secret};
+    return &options;
+}
+
+static ibk_code run_signer_new(void)
+{
+    struct ibk_signer *signer = GARBAGE(struct ibk_signer);
+    arm();
+    ibk_code code = ibk_signer_new(signer_options(), &signer, &err);
+    disarm();
+    assert_handed_out(code, signer);
+    ibk_signer_release(signer);
+    return code;
+}
+
+static ibk_code run_signer_sign(void)
+{
+    struct ibk_signer *signer;
+    struct ibk_signing signing;
+    assert_ok(ibk_signer_new(signer_options(), &signer, &err));
+    ibk_signing_init(&signing);
+    assert_ok(ibk_params_add_all(&signing.query, &made.params, &err));
+    signing.method = LITERAL("GET");
+    signing.url = LITERAL("https://api.test/v1/api/portfolio/accounts");
+    signing.nonce = LITERAL("n");
+    signing.timestamp = LITERAL("1");
+    arm();
+    ibk_code code = ibk_signer_sign(signer, &signing, &err);
+    disarm();
+    ibk_signing_clean(&signing);
+    ibk_signer_release(signer);
+    return code;
+}
+
 static ibk_code run_mac_compute(void)
 {
     uint8_t out[IBK_MAC_MAX_SIZE];
@@ -564,6 +605,8 @@ static struct operation {
     {.name = "ibk_rsa_decrypt", .run = run_decrypt},
     {.name = "ibk_rsa_fits", .run = run_fits},
     {.name = "ibk_mac_key_new", .run = run_mac_key_new},
+    {.name = "ibk_signer_new", .run = run_signer_new},
+    {.name = "ibk_signer_sign", .run = run_signer_sign},
     {.name = "ibk_mac_compute", .run = run_mac_compute, .allocates_nothing = true},
     {.name = "ibk_mac_once", .run = run_mac_once},
     {.name = "ibk_dh_params_load, PEM", .run = run_load_group},
