@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from . import _core
-from .log import Log
 
 if TYPE_CHECKING:
     from .session import Session
 
-logger = Log("ibkr_oauth.session")
-
 
 class Keeper:
-    """One mailbox, one thread; the thread is there while there are sessions, and keeps nobody from exiting."""
+    """One mailbox, one thread; the thread is there while there are sessions, and keeps nobody from exiting.
+
+    `has_thread` is False where none may be: then the sessions' calls `listen`.
+    """
 
     def __init__(self) -> None:
         self.mailbox = _core.Mailbox()
@@ -32,25 +32,24 @@ class Keeper:
         self._lock = threading.Lock()
         self._sessions: WeakValueDictionary[int, Session] = WeakValueDictionary()
         self._thread: threading.Thread | None = None
-        self._may_have_thread = True
+        self.has_thread = True
 
     def add(self, session: Session) -> int:
         """The key under which the session's keep-alive is to leave what it hears."""
         key = next(self._keys)
         with self._lock:
             self._sessions[key] = session
-            if self._thread is None and self._may_have_thread:
-                thread = threading.Thread(target=self._listen, name="ibkr_oauth keeper", daemon=True)
+            if self._thread is None and self.has_thread:
                 try:
-                    thread.start()
-                    self._thread = thread
+                    self._thread = threading.Thread(target=self._listen, name="ibkr_oauth keeper", daemon=True)
+                    self._thread.start()
                 except RuntimeError:  # isolated subinterpreters allow no daemon threads
-                    self._may_have_thread = False
+                    self._thread, self.has_thread = None, False
         return key
 
-    def listen_without_thread(self) -> None:
-        """Where there may be no thread, calls bring the news."""
-        if not self._may_have_thread:
+    def listen(self) -> None:
+        """What was heard so far: for calls to ask, where there may be no thread."""
+        if not self.has_thread:
             self._hand_out(self.mailbox.take())
 
     def remove(self, key: int) -> None:

@@ -135,7 +135,8 @@ class Session:
         self._key = 0
         self._engine: _core.EngineClient | None = None
         self._keep_alive: _core.KeepAlive | None = None
-        self._kept = self._keep_alive_seconds is None
+        # Whether the keep-alive runs, or is not wanted; and whether calls need do nothing for it.
+        self._kept = self._is_quick = self._keep_alive_seconds is None
 
     @classmethod
     def from_env(cls, **options: Unpack[SessionOptions]) -> Self:
@@ -178,7 +179,7 @@ class Session:
     def _call(self, call: Call) -> Response:
         """Nearly every call is one attempt with a good answer: that one goes without the machinery for the others."""
         flow = self._flow
-        step = flow.attempt(call) if self._kept and self._pid == os.getpid() else None
+        step = flow.attempt(call) if self._is_quick and self._pid == os.getpid() else None
         if step is None:
             return self._run(flow.call(call))
         try:
@@ -368,7 +369,7 @@ class Session:
         if not self._kept:
             self._keep()
         elif self._keeper is not None:
-            self._keeper.listen_without_thread()
+            self._keeper.listen()
         try:
             step = next(steps)
             while True:
@@ -400,9 +401,8 @@ class Session:
             self._keep()
 
     def _in_background(self, steps: Steps[None]) -> None:
-        thread = threading.Thread(target=self._run_quietly, args=[steps], name="ibkr_oauth renewal", daemon=True)
         try:
-            thread.start()
+            threading.Thread(target=self._run_quietly, args=[steps], name="ibkr_oauth renewal", daemon=True).start()
         except RuntimeError:  # isolated subinterpreters allow no daemon threads
             self._run_quietly(steps)
 
@@ -419,7 +419,7 @@ class Session:
         self._pid = os.getpid()
         self._keeping = threading.Lock()
         self._keeper = self._engine = self._keep_alive = None
-        self._kept = self._keep_alive_seconds is None
+        self._kept = self._is_quick = self._keep_alive_seconds is None
         self._closing = threading.Event()
         self._flow.after_fork(_new_gate)
 
@@ -440,6 +440,7 @@ class Session:
             tune_keep_alive(self._keep_alive, flow)
             self._keep_alive.start(signer)
             self._kept = True
+            self._is_quick = self._keeper is not None and self._keeper.has_thread
 
     def _heard(self, outcome: object) -> None:
         """A tickle was answered, or not."""

@@ -10,16 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from ibkr_oauth.sandbox import Sandbox
+
 pytestmark = pytest.mark.timeout(300)
 
 # In an interpreter with a GIL of its own; the module that makes one has another name since 3.13.
 SUBINTERPRETER = '''
 import sys
-code = """
-from ibkr_oauth import _core
-assert _core.percent_encode("a b/\\u00fc") == "a%20b%2F%C3%BC"
-assert len(_core.nonce()) == 32
-"""
+code = sys.argv[1]
 if sys.version_info >= (3, 13):
     import _interpreters as interpreters
     made = interpreters.create("isolated")
@@ -31,6 +29,24 @@ else:
     interpreters.run_string(made, code)
 interpreters.destroy(made)
 '''
+BINDING = """
+from ibkr_oauth import _core
+assert _core.percent_encode("a b/\u00fc") == "a%20b%2F%C3%BC"
+assert len(_core.nonce()) == 32
+"""
+# No daemon threads are allowed there, so the calls read what the keep-alive in C has heard.
+SESSION = """
+import time
+from ibkr_oauth import Session
+with Session.from_env(keep_alive=0.05, pacing=None) as ibkr:
+    until = time.monotonic() + 30
+    while ibkr.health().counters.tickles < 2 and time.monotonic() < until:
+        assert ibkr.get("/portfolio/accounts").status_code == 200
+    health = ibkr.health()
+    assert health.keep_alive and health.counters.tickles >= 2, health
+    ibkr.refresh()
+    assert ibkr.get("/iserver/accounts").status_code == 200
+"""
 
 
 @dataclass(frozen=True)
@@ -114,9 +130,34 @@ def test_the_tests_of_the_binding_pass_on_every_other_interpreter(run, project, 
         run(*command, cwd=folder, PYTHONPATH=path)
 
 
-def test_it_works_in_an_isolated_subinterpreter(run, folder, others):
+@pytest.fixture(scope="session")
+def newer(others: list[Interpreter]) -> list[Interpreter]:
+    """Those that have interpreters with a GIL of their own."""
     newer = [python for python in others if python.version >= (3, 12)]
     if not newer:
         pytest.skip("no other CPython >= 3.12 on this machine: older ones have no such interpreters")
+    return newer
+
+
+def test_it_works_in_an_isolated_subinterpreter(run, folder, newer):
     for python in newer:
-        run(python.path, "-c", SUBINTERPRETER, cwd=folder, PYTHONPATH=str(python.site))
+        run(python.path, "-c", SUBINTERPRETER, BINDING, cwd=folder, PYTHONPATH=str(python.site))
+
+
+def test_a_session_lives_in_an_isolated_subinterpreter(run, folder, newer, pem, tmp_path):
+    for name, key in (("private_signature", "signing"), ("private_encryption", "encryption"), ("dhparam", "dh_params")):
+        (tmp_path / f"{name}.pem").write_text(pem[key])
+    with Sandbox(tls=True) as sandbox:
+        sandbox.register("ABCDEFGHI", pem["signing_public"], pem["encryption_public"], pem["dh_params"])
+        token, secret = sandbox.grant("ABCDEFGHI")
+        settings = {
+            "IBKR_OAUTH_CONSUMER_KEY": "ABCDEFGHI",
+            "IBKR_OAUTH_ACCESS_TOKEN": token,
+            "IBKR_OAUTH_ACCESS_TOKEN_SECRET": secret,
+            "IBKR_OAUTH_KEYS_DIR": str(tmp_path),
+            "IBKR_OAUTH_BASE_URL": sandbox.base_url,
+            "IBKR_OAUTH_CA_FILE": str(sandbox.ca_file),
+        }
+        for python in newer:
+            environment = {"PYTHONPATH": str(python.site), **settings}
+            run(python.path, "-c", SUBINTERPRETER, SESSION, cwd=folder, **environment)
