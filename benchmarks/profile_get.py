@@ -20,7 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ibkr_oauth import Response, Session, Signer, _core
-from ibkr_oauth.transport import Transport, answer
+from ibkr_oauth.transport import Transport, answer, transport_options
 
 from . import peers
 from .bench_async import CLIENTS as ASYNC_CLIENTS
@@ -57,7 +57,7 @@ def layers(server: Server, known: Known) -> Iterator[dict[str, tuple[Call, Call 
     header = list(signer.sign("GET", url).headers.items())
     bare = peers.BarePycurl(server, known)
     client = _core.HttpClient(**peers.core_options(server))
-    transport = Transport(ca_file=server.ca_file)
+    transport = Transport(transport_options(ca_file=server.ca_file))
 
     def send(headers: list[tuple[str, str]]) -> Any:
         return client.send("GET", url, headers, None, True, peers.TIMEOUT_MS)

@@ -14,18 +14,10 @@ from . import _core, telemetry
 from .consumer import Consumer
 from .errors import IBKROAuthError, SessionClosed, UsageError, UsedAfterFork
 from .flow import Call
-from .health import BrokerageStatus, Health
+from .health import BrokerageStatus
 from .log import WARNING, Log
 from .redact import path_of
-from .session import (
-    SessionOptions,
-    describe,
-    keep_alive_of,
-    make_flow,
-    make_keep_alive,
-    transport_options_of,
-    tune_keep_alive,
-)
+from .session import AnySession, SessionOptions
 from .signing import Pairs, SignedRequest
 from .steps import Adopt, Background, Enter, Gate, Pause, Result, Send, Step, Steps
 from .tokens import AccessToken
@@ -118,7 +110,7 @@ class _Line:
                 return
 
 
-class AsyncSession:
+class AsyncSession(AnySession):
     """`Session` for asyncio: the same keyword arguments and names, to be awaited.
 
     ```python
@@ -136,28 +128,14 @@ class AsyncSession:
         access_token: AccessToken | None = None,
         **options: Unpack[SessionOptions],
     ) -> None:
-        self._keep_alive_seconds = keep_alive_of(options)
-        self._options = transport_options_of(options)
+        super().__init__(consumer, access_token, **options)
         self._carrier = options.get("transport")
-        if self._carrier is not None:
-            self._keep_alive_seconds = None
         _core.HttpClient(**self._options)  # wrong options show at once
-        self._flow = make_flow(consumer, access_token, _new_gate, options)
         self._line: _Line | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = os.getpid()
-        self._keep_alive: _core.KeepAlive | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._pauses: set[asyncio.Future[None]] = set()
         self._drop: weakref.finalize[[], AsyncSession] | None = None
-
-    @classmethod
-    def from_env(cls, **options: Unpack[SessionOptions]) -> Self:
-        """With keys, tokens and addresses from the environment, see `config`; keyword arguments come first."""
-        from . import config  # noqa: PLC0415 - who gives everything himself does not wait for its import
-
-        settings = config.from_env()
-        return cls(settings.consumer(), settings.access_token(), **cast("SessionOptions", settings.options() | options))
 
     # --- Calls -----------------------------------------------------------------------------------
 
@@ -268,11 +246,6 @@ class AsyncSession:
         """Asks the service about the brokerage session."""
         return await self._run(self._flow.status())
 
-    def health(self) -> Health:
-        """What is known without asking; see `Session.health`. Not awaited."""
-        keep_alive = self._keep_alive
-        return self._flow.health(keep_alive is not None and self._pid == os.getpid() and keep_alive.status()[4])
-
     async def refresh(self) -> None:
         """Another live session token, now."""
         await self._run(self._flow.renew(self._flow.credential))
@@ -320,28 +293,7 @@ class AsyncSession:
     ) -> None:
         await self.close()
 
-    def __repr__(self) -> str:
-        return f"<AsyncSession {describe(self._flow)}>"
-
-    def __reduce__(self) -> str | tuple[object, ...]:
-        raise TypeError("an AsyncSession cannot be pickled, since it holds keys; make one in each process")
-
     # --- For other clients -----------------------------------------------------------------------
-
-    @property
-    def base_url(self) -> str:
-        """Without a slash at its end."""
-        return self._flow.base_url
-
-    @property
-    def consumer(self) -> Consumer | None:
-        """None for a session that has only a cookie."""
-        return self._flow.consumer
-
-    @property
-    def access_token(self) -> AccessToken | None:
-        """None for a session that has only a cookie."""
-        return self._flow.access_token
 
     async def sign(self, method: str, url: str, *, form: Pairs | None = None) -> SignedRequest:
         """Signs one attempt of a request that another client will send; see `Session.sign`."""
@@ -360,6 +312,10 @@ class AsyncSession:
         return await web_socket_async(self)
 
     # --- Running flows as tasks ------------------------------------------------------------------
+
+    @staticmethod
+    def _new_gate(places: int) -> Gate:
+        return asyncio.Lock() if places == 1 else asyncio.Semaphore(places)
 
     async def _run(self, steps: Steps[Result]) -> Result:
         line = self._line
@@ -442,7 +398,7 @@ class AsyncSession:
                     advice="Make one for each event loop; threads without one share a Session.",
                 )
             self._hang_up()
-            self._flow.new_gates(_new_gate)  # the former ones belong to the loop that is gone
+            self._flow.new_gates(self._new_gate)  # the former ones belong to the loop that is gone
         if self._loop is not loop:
             self._loop = loop
             if self._carrier is None:
@@ -463,25 +419,11 @@ class AsyncSession:
 
     def _keep(self) -> None:
         """Starts the keep-alive as soon as there is something to sign with, or gives it the new token."""
-        flow = self._flow
-        signer = None if flow.credential is None else flow.credential.signer
-        seconds = self._keep_alive_seconds
-        if seconds is None or self._line is None or flow.closed or (signer is None and flow.consumer is not None):
+        if self._line is None or not self._can_be_kept():
             return
         if self._keep_alive is None:
-            self._keep_alive = make_keep_alive(self._line.client, _KEEP_ALIVE, flow, seconds)
-        tune_keep_alive(self._keep_alive, flow)
-        self._keep_alive.start(signer)
-
-    def _heard(self, outcome: object) -> None:
-        """A tickle was answered, or not."""
-        if self._flow.closed:
-            return
-        steps = self._flow.heard_tickle(outcome)
-        if self._keep_alive is not None:
-            tune_keep_alive(self._keep_alive, self._flow)
-        if steps is not None:
-            self._in_background(steps)
+            self._keep_alive = self._make_keep_alive(self._line.client, _KEEP_ALIVE)
+        self._start(self._keep_alive)
 
 
 class AsyncSessionBrokerage:
@@ -507,7 +449,3 @@ class AsyncSessionBrokerage:
 
     def __repr__(self) -> str:
         return f"<brokerage session {self.state}>"
-
-
-def _new_gate(places: int) -> Gate:
-    return asyncio.Lock() if places == 1 else asyncio.Semaphore(places)

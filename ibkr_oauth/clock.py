@@ -67,8 +67,7 @@ class ServerClock:
 
     def now(self) -> float:
         """Seconds since 1970, as far as we know the server's."""
-        offset = self._offset
-        return self._clock.time() if offset is None else self._clock.steady() + offset
+        return self.at(self._clock.steady())
 
     def at(self, steady: float) -> float:
         """The same for a moment of the steady clock."""

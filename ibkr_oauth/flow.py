@@ -106,6 +106,10 @@ class Credential:
         self.renew_below = min(max(3600.0, lifetime / 20), lifetime / 10)
         self.proven = 0.0
 
+    def is_due(self, now: float) -> bool:
+        """Whether it is time for another one."""
+        return self.expires - now < self.renew_below
+
 
 class Call:
     """One call on its way: what the caller asked for, checked, and what was tried so far."""
@@ -256,7 +260,7 @@ class Flow:
             or self._eager
             or self.closed
             or (call.brokerage and not self.brokerage.is_ready(primed=not call.repeatable))
-            or credential.expires - self.server_clock.now() < credential.renew_below
+            or credential.is_due(self.server_clock.now())
         ):
             return None
         call.opening = self.brokerage.openings
@@ -266,7 +270,7 @@ class Flow:
         """Whether the answer to `attempt` can be handed on as it is; else it goes to `call`."""
         if response.status_code in _TELLING:
             return False
-        self._look(call, response, call.credential)
+        self._look(call, response)
         return True
 
     def call(self, call: Call, outcome: Response | IBKROAuthError | None = None) -> Steps[Response]:
@@ -311,11 +315,11 @@ class Flow:
                 outcome = yield Pause(wait)  # None
                 continue
             response, outcome = outcome, None
-            self._look(call, response, call.credential)
+            self._look(call, response)
             if call.last or response.status_code not in _TELLING:
                 return response
             try:
-                if not (yield from self._mend(call, response, call.credential)):
+                if not (yield from self._mend(call, response)):
                     return response
             except IBKROAuthError as error:
                 raise _not_sent(error) from None  # the answer was a refusal, and what failed is not the call itself
@@ -339,11 +343,9 @@ class Flow:
             self.check_open()
         if self.pacer is not None and not call.last:
             yield from self._wait_for_place(call.path, self.pacer)
-        credential, now = self.credential, self.server_clock.now()
-        if not call.own and (credential is None or call.brokerage):
+        if not call.own and (self.credential is None or call.brokerage):
             _check(call)
-        if credential is None or credential.expires - now < credential.renew_below:
-            credential = yield from self._fresh_credential(credential, now)
+        credential = yield from self._usable_credential()
         if self._eager and not call.own and call.path not in _TIER_CALLS:
             self._eager = False
             yield from self.brokerage.reopen(self)
@@ -377,10 +379,7 @@ class Flow:
         if not url.startswith(f"{self.base_url}/"):
             raise InvalidValue("the URL is not below this session's base_url, and a signature belongs nowhere else")
         self.check_open()
-        now = self.server_clock.now()
-        credential = self.credential
-        if credential is None or credential.expires - now < credential.renew_below:
-            credential = yield from self._fresh_credential(credential, now)
+        credential = yield from self._usable_credential()
         call = Call(method, "", url, self.timeout)
         call.form = None if form is None else as_pairs(form)
         send = self._attempt(call, credential)
@@ -397,10 +396,10 @@ class Flow:
         if proof is None or status not in (401, 410):
             return False
         call = Call(signed.method, signed.url.partition("?")[0].removeprefix(self.base_url), signed.url, self.timeout)
-        credential, call.timestamp, call.steady = proof
-        self._look(call, response, credential)
+        call.credential, call.timestamp, call.steady = proof
+        self._look(call, response)
         try:
-            return (yield from self._mend_authorization(call, response, credential))
+            return (yield from self._mend_authorization(call, response))
         except AuthorizationError:
             return False  # the answer says so better
 
@@ -410,7 +409,7 @@ class Flow:
         """The token, and the brokerage session where that is wanted eagerly."""
         self.check_open()
         if self.credential is None:
-            yield from self._fresh_credential(None, self.server_clock.now())
+            yield from self._usable_credential()
         if self._eager:
             self._eager = False
             yield from self.brokerage.need(self, primed=False)
@@ -458,15 +457,24 @@ class Flow:
         finally:
             self._renewing = False
 
-    def _fresh_credential(self, credential: Credential | None, now: float) -> Steps[Credential | None]:
-        if self.consumer is None:
-            return None  # a cookie is all there is
+    def _usable_credential(self) -> Steps[Credential | None]:
+        """What to sign with now; None where a cookie is all there is. One that is due is renewed in the background."""
+        credential, now = self.credential, self.server_clock.now()
+        if self.consumer is None or (credential is not None and not credential.is_due(now)):
+            return credential
         if credential is None or credential.expires - now < _LAST_SECONDS:
             return (yield from self.renew(credential))
-        if not self._renewing and self.clock.steady() >= self._next_renewal:
-            self._renewing = True
-            yield Background(self.renew_quietly(credential))
+        steps = self._renewal(credential)
+        if steps is not None:
+            yield Background(steps)
         return credential
+
+    def _renewal(self, stale: Credential, *, refused: bool = False) -> Steps[None] | None:
+        """For the background; None where one is under way, or failed a moment ago though the token is not refused."""
+        if self._renewing or (not refused and self.clock.steady() < self._next_renewal):
+            return None
+        self._renewing = True
+        return self.renew_quietly(stale)
 
     def _agree(self) -> Steps[LiveSessionToken]:
         """A token from the service. Safe to repeat, each time with a new half and a new signature."""
@@ -491,7 +499,7 @@ class Flow:
                 response: Response = yield Send(
                     "POST", request.url, Lines(request.headers.items()), request.body, call.timeout, repeatable=False
                 )
-                self._look(call, response, None)
+                self._look(call, response)
                 error = self._error_of(response, call)
                 if error is None:
                     return exchange.finish(response, datetime.fromtimestamp(self.server_clock.now(), UTC))
@@ -568,7 +576,7 @@ class Flow:
 
     # --- What answers tell -----------------------------------------------------------------------
 
-    def _look(self, call: Call, response: Response, credential: Credential | None) -> None:
+    def _look(self, call: Call, response: Response) -> None:
         """What every answer tells: the time, the cookie, whether the token is good."""
         self.count("requests")
         for name, value in response.headers._pairs:
@@ -578,8 +586,8 @@ class Flow:
             elif len(name) == _LEN_COOKIE and name.lower() == "set-cookie":
                 self._keep_cookie(value)
         if response.status_code < 300:
-            if credential is not None:
-                credential.proven = call.steady
+            if call.credential is not None:
+                call.credential.proven = call.steady
             if not call.own and call.path in _TIER_CALLS:
                 self.brokerage.used_by_hand(self, call.path, response)
         if self.pacer is not None and response.status_code != 429:
@@ -617,10 +625,10 @@ class Flow:
         call.mended |= {"clock"}
         return True
 
-    def _mend(self, call: Call, response: Response, credential: Credential | None) -> Steps[bool]:
+    def _mend(self, call: Call, response: Response) -> Steps[bool]:
         """Mends what the refusal complains of; True where the call is to be sent again. Raises what it cannot mend."""
         status = response.status_code
-        if status in (401, 410) and (yield from self._mend_authorization(call, response, credential)):
+        if status in (401, 410) and (yield from self._mend_authorization(call, response)):
             return True
         if status == 429:
             return (yield from self._mend_pace(call, response))
@@ -636,10 +644,11 @@ class Flow:
             return (yield from self._mend_brokerage(call, error))
         return False
 
-    def _mend_authorization(self, call: Call, response: Response, credential: Credential | None) -> Steps[bool]:
+    def _mend_authorization(self, call: Call, response: Response) -> Steps[bool]:
         """True where a token or a clock was to blame, and is so no more. Raises what is wrong with the credentials."""
         if self._clock_was_wrong(call):
             return response.status_code == 401
+        credential = call.credential
         if credential is None or "token" in call.mended:
             return False
         error = self._error_of(response, call)
@@ -702,13 +711,13 @@ class Flow:
         """Takes in what the keep-alive in C brought; what is to be done about it, if anything."""
         call = Call("POST", "/tickle", f"{self.base_url}/tickle", self.timeout, own=True)
         call.timestamp, call.steady = self.server_clock.now(), self.clock.steady()
-        credential = self.credential
+        call.credential = credential = self.credential
         try:
             if isinstance(outcome, IBKROAuthError):
                 raise outcome
             status, pairs, content, microseconds, _ = cast("tuple[Any, ...]", outcome)
             response = Response(Request("POST", call.url), status, Headers(pairs), content, microseconds)
-            self._look(call, response, credential)
+            self._look(call, response)
             self._heard(response)
             status_now = self._status_of_tickle(response)
         except IBKROAuthError as error:
@@ -717,7 +726,8 @@ class Flow:
                 return None  # the next one has the right time
             stale = isinstance(error, AuthorizationError) and error.status == 401
             stale = stale or isinstance(error, LiveSessionTokenExpired)
-            return self._replace(credential) if stale and credential is not None else None
+            # The clock may have been to blame; a new token does no harm then.
+            return self._renewal(credential, refused=True) if stale and credential is not None else None
         self._tickle_was_good()
         reopen = self.brokerage.heard(self, status_now)
         return self._maintain(credential, reopen)
@@ -758,19 +768,11 @@ class Flow:
             self.emit("tickle_recovered", "the keep-alive is answered again")
 
     def _maintain(self, credential: Credential | None, reopen: bool) -> Steps[None] | None:
-        now = self.server_clock.now()
-        due = credential is not None and credential.expires - now < credential.renew_below
-        if credential is not None and due and not self._renewing and self.clock.steady() >= self._next_renewal:
-            self._renewing = True
-            return self.renew_quietly(credential)
+        if credential is not None and credential.is_due(self.server_clock.now()):
+            steps = self._renewal(credential)
+            if steps is not None:
+                return steps
         return self.brokerage.reopen(self) if reopen else None
-
-    def _replace(self, credential: Credential) -> Steps[None] | None:
-        """The token was refused. The clock may have been to blame; a new token does no harm then."""
-        if self._renewing:
-            return None
-        self._renewing = True
-        return self.renew_quietly(credential)
 
     # --- What it tells ---------------------------------------------------------------------------
 

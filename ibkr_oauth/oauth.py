@@ -26,7 +26,7 @@ from .errors import (
 from .log import DEBUG, WARNING, Log
 from .signing import QuerySigning, SignedRequest, Signer
 from .tokens import DEFAULT_LIFETIME, AccessToken, LiveSessionToken, RequestToken, token_text
-from .transport import DEFAULT_CONNECT_TIMEOUT, DEFAULT_TIMEOUT, Response, Transport, milliseconds
+from .transport import DEFAULT_CONNECT_TIMEOUT, DEFAULT_TIMEOUT, Response, Transport, milliseconds, transport_options
 
 logger = Log("ibkr_oauth.token")
 
@@ -77,7 +77,8 @@ class OAuthClient:
         self.timeout = timeout
         self.query_signing: QuerySigning = query_signing
         self.parameters_in: ParametersIn = parameters_in
-        self._transport: Transport | None = Transport(ca_file=ca_file, proxy=proxy, connect_timeout=connect_timeout)
+        options = transport_options(ca_file=ca_file, proxy=proxy, connect_timeout=connect_timeout)
+        self._transport: Transport | None = Transport(options)
 
     def request_token(self, callback: str = "oob") -> RequestToken:
         """First leg. `callback` is `oob`: the real one is registered with the consumer key.

@@ -78,7 +78,110 @@ class SessionOptions(TypedDict, total=False):
     transport: Any
 
 
-class Session:
+class AnySession:
+    """What `Session` and `AsyncSession` have in common: all that waits for nothing."""
+
+    def __init__(
+        self,
+        consumer: Consumer | None = None,
+        access_token: AccessToken | None = None,
+        **options: Unpack[SessionOptions],
+    ) -> None:
+        seconds = _keep_alive_of(options)
+        self._keep_alive_seconds = seconds if options.get("transport") is None else None
+        self._options = transport_options(
+            ca_file=options.get("ca_file"),
+            proxy=options.get("proxy"),
+            connect_timeout=options.get("connect_timeout", DEFAULT_CONNECT_TIMEOUT),
+        )
+        self._flow = make_flow(consumer, access_token, self._new_gate, options)
+        self._pid = os.getpid()
+        self._keep_alive: _core.KeepAlive | None = None
+
+    @classmethod
+    def from_env(cls, **options: Unpack[SessionOptions]) -> Self:
+        """With keys, tokens and addresses from the environment, see `config`; keyword arguments come first."""
+        from . import config  # noqa: PLC0415 - who gives everything himself does not wait for its import
+
+        settings = config.from_env()
+        return cls(settings.consumer(), settings.access_token(), **cast("SessionOptions", settings.options() | options))
+
+    @property
+    def base_url(self) -> str:
+        """Without a slash at its end."""
+        return self._flow.base_url
+
+    @property
+    def consumer(self) -> Consumer | None:
+        """None for a session that has only a cookie."""
+        return self._flow.consumer
+
+    @property
+    def access_token(self) -> AccessToken | None:
+        """None for a session that has only a cookie."""
+        return self._flow.access_token
+
+    def health(self) -> Health:
+        """What is known without asking: state, remaining time, last tickle, last error, counters. Does no I/O."""
+        keep_alive = self._keep_alive
+        is_kept = keep_alive is not None and self._pid == os.getpid() and keep_alive.status()[4]
+        return self._flow.health(is_kept)
+
+    def __repr__(self) -> str:
+        flow = self._flow
+        who = "with a cookie" if flow.consumer is None else flow.consumer.key
+        state = f"{flow.health(False).state}, brokerage session {flow.brokerage.state}"
+        return f"<{type(self).__name__} {who} at {flow.base_url}, {state}>"
+
+    def __reduce__(self) -> str | tuple[object, ...]:
+        name = type(self).__name__
+        raise TypeError(f"{name} cannot be pickled, since it holds keys; make one in each process")
+
+    # --- For those who run the flows -------------------------------------------------------------
+
+    @staticmethod
+    def _new_gate(places: int) -> Gate:
+        raise NotImplementedError
+
+    def _in_background(self, steps: Steps[None]) -> None:
+        raise NotImplementedError
+
+    def _can_be_kept(self) -> bool:
+        """Whether a keep-alive is wanted, and there is something to sign with, or a cookie."""
+        flow = self._flow
+        can_sign = flow.credential is not None or flow.consumer is None
+        return self._keep_alive_seconds is not None and not flow.closed and can_sign
+
+    def _make_keep_alive(self, client: _core.EngineClient, key: int) -> _core.KeepAlive:
+        """Not started yet."""
+        flow, interval = self._flow, milliseconds(self._keep_alive_seconds or DEFAULT_KEEP_ALIVE)
+        backoff, timeout = min(5000, interval), milliseconds(flow.timeout)
+        return _core.KeepAlive(client, key, "POST", f"{flow.base_url}/tickle", [], interval, backoff, timeout)
+
+    def _start(self, keep_alive: _core.KeepAlive) -> None:
+        """Or gives it the new token."""
+        self._tune(keep_alive)
+        keep_alive.start(None if self._flow.credential is None else self._flow.credential.signer)
+
+    def _tune(self, keep_alive: _core.KeepAlive) -> None:
+        """The server's time and the cookie, as known now."""
+        flow = self._flow
+        keep_alive.set_clock(round(flow.server_clock.now() * 1000) - _core.steady_ms())
+        keep_alive.set_headers([("Cookie", f"api={flow.cookie}")] if flow.cookie is not None else [])
+
+    def _heard(self, outcome: object) -> None:
+        """A tickle was answered, or not."""
+        if self._flow.closed:
+            return
+        steps = self._flow.heard_tickle(outcome)
+        keep_alive = self._keep_alive
+        if keep_alive is not None:
+            self._tune(keep_alive)
+        if steps is not None:
+            self._in_background(steps)
+
+
+class Session(AnySession):
     """Signed calls to IBKR's Web API that stay alive for weeks. Threads may share one.
 
     ```python
@@ -117,34 +220,15 @@ class Session:
         access_token: AccessToken | None = None,
         **options: Unpack[SessionOptions],
     ) -> None:
-        self._keep_alive_seconds = keep_alive_of(options)
-        self._options = transport_options_of(options)
-        transport: Carrier | None = options.get("transport")
-        if transport is not None:
-            self._keep_alive_seconds = None
-        self._flow = make_flow(consumer, access_token, _new_gate, options)
-        self._transport: Carrier = transport or Transport(
-            ca_file=options.get("ca_file"),
-            proxy=options.get("proxy"),
-            connect_timeout=options.get("connect_timeout", DEFAULT_CONNECT_TIMEOUT),
-        )
+        super().__init__(consumer, access_token, **options)
+        self._transport: Carrier = options.get("transport") or Transport(self._options)
         self._closing = threading.Event()
-        self._pid = os.getpid()
         self._keeping = threading.Lock()
         self._keeper: Keeper | None = None
         self._key = 0
         self._engine: _core.EngineClient | None = None
-        self._keep_alive: _core.KeepAlive | None = None
         # Whether the keep-alive runs, or is not wanted; and whether calls need do nothing for it.
         self._kept = self._is_quick = self._keep_alive_seconds is None
-
-    @classmethod
-    def from_env(cls, **options: Unpack[SessionOptions]) -> Self:
-        """With keys, tokens and addresses from the environment, see `config`; keyword arguments come first."""
-        from . import config  # noqa: PLC0415 - who gives everything himself does not wait for its import
-
-        settings = config.from_env()
-        return cls(settings.consumer(), settings.access_token(), **cast("SessionOptions", settings.options() | options))
 
     # --- Calls -----------------------------------------------------------------------------------
 
@@ -274,10 +358,6 @@ class Session:
         """Asks the service about the brokerage session."""
         return self._run(self._flow.status())
 
-    def health(self) -> Health:
-        """What is known without asking: state, remaining time, last tickle, last error, counters. Does no I/O."""
-        return self._flow.health(self._is_kept_alive())
-
     def refresh(self) -> None:
         """Another live session token, now."""
         self._run(self._flow.renew(self._flow.credential))
@@ -315,28 +395,7 @@ class Session:
     ) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        return f"<Session {describe(self._flow)}>"
-
-    def __reduce__(self) -> str | tuple[object, ...]:
-        raise TypeError("a Session cannot be pickled, since it holds keys; make one in each process")
-
     # --- For other clients -----------------------------------------------------------------------
-
-    @property
-    def base_url(self) -> str:
-        """Without a slash at its end."""
-        return self._flow.base_url
-
-    @property
-    def consumer(self) -> Consumer | None:
-        """None for a session that has only a cookie."""
-        return self._flow.consumer
-
-    @property
-    def access_token(self) -> AccessToken | None:
-        """None for a session that has only a cookie."""
-        return self._flow.access_token
 
     def sign(self, method: str, url: str, *, form: Pairs | None = None) -> SignedRequest:
         """Signs one attempt of a request that another client will send: `url` whole, byte for byte as it goes out.
@@ -362,6 +421,10 @@ class Session:
         return web_socket(self)
 
     # --- Running flows on the caller's thread ----------------------------------------------------
+
+    @staticmethod
+    def _new_gate(places: int) -> Gate:
+        return threading.Lock() if places == 1 else threading.BoundedSemaphore(places)
 
     def _run(self, steps: Steps[Result]) -> Result:
         if self._pid != os.getpid():
@@ -421,37 +484,23 @@ class Session:
         self._keeper = self._engine = self._keep_alive = None
         self._kept = self._is_quick = self._keep_alive_seconds is None
         self._closing = threading.Event()
-        self._flow.after_fork(_new_gate)
+        self._flow.after_fork(self._new_gate)
 
     # --- The keep-alive --------------------------------------------------------------------------
 
     def _keep(self) -> None:
         """Starts the keep-alive as soon as there is something to sign with, or gives it the new token."""
-        flow = self._flow
-        signer = None if flow.credential is None else flow.credential.signer
-        if self._keep_alive_seconds is None or flow.closed or (signer is None and flow.consumer is not None):
+        if not self._can_be_kept():
             return
         with self._keeping:
             if self._keep_alive is None:
                 self._keeper = keeper()
                 self._key = self._keeper.add(self)
                 self._engine = _core.EngineClient(self._keeper.mailbox, **self._options)
-                self._keep_alive = make_keep_alive(self._engine, self._key, flow, self._keep_alive_seconds)
-            tune_keep_alive(self._keep_alive, flow)
-            self._keep_alive.start(signer)
+                self._keep_alive = self._make_keep_alive(self._engine, self._key)
+            self._start(self._keep_alive)
             self._kept = True
             self._is_quick = self._keeper is not None and self._keeper.has_thread
-
-    def _heard(self, outcome: object) -> None:
-        """A tickle was answered, or not."""
-        if self._flow.closed:
-            return
-        steps = self._flow.heard_tickle(outcome)
-        keep_alive = self._keep_alive
-        if keep_alive is not None:
-            tune_keep_alive(keep_alive, self._flow)
-        if steps is not None:
-            self._in_background(steps)
 
     def _stop_keeping(self) -> None:
         with self._keeping:
@@ -464,10 +513,6 @@ class Session:
             engine.close()
         if self._keeper is not None:
             self._keeper.remove(self._key)
-
-    def _is_kept_alive(self) -> bool:
-        keep_alive = self._keep_alive
-        return keep_alive is not None and self._pid == os.getpid() and keep_alive.status()[4]
 
 
 class SessionBrokerage:
@@ -498,7 +543,7 @@ class SessionBrokerage:
         return f"<brokerage session {self.state}>"
 
 
-# --- What AsyncSession shares --------------------------------------------------------------------
+# --- Options --------------------------------------------------------------------------------------
 
 
 def make_flow(
@@ -547,40 +592,12 @@ def make_flow(
     )
 
 
-def keep_alive_of(options: SessionOptions) -> float | None:
+def _keep_alive_of(options: SessionOptions) -> float | None:
     """Seconds, checked."""
     seconds = options.get("keep_alive", DEFAULT_KEEP_ALIVE)
     if seconds is not None:
         milliseconds(seconds)
     return seconds
-
-
-def transport_options_of(options: SessionOptions) -> dict[str, Any]:
-    """For the clients of the C core."""
-    return transport_options(
-        ca_file=options.get("ca_file"),
-        proxy=options.get("proxy"),
-        connect_timeout=options.get("connect_timeout", DEFAULT_CONNECT_TIMEOUT),
-    )
-
-
-def make_keep_alive(client: _core.EngineClient, key: int, flow: Flow, seconds: float) -> _core.KeepAlive:
-    """Not started yet."""
-    interval, timeout = milliseconds(seconds), milliseconds(flow.timeout)
-    backoff = min(5000, interval)
-    return _core.KeepAlive(client, key, "POST", f"{flow.base_url}/tickle", [], interval, backoff, timeout)
-
-
-def tune_keep_alive(keep_alive: _core.KeepAlive, flow: Flow) -> None:
-    """The server's time and the cookie, as known now."""
-    keep_alive.set_clock(round(flow.server_clock.now() * 1000) - _core.steady_ms())
-    keep_alive.set_headers([("Cookie", f"api={flow.cookie}")] if flow.cookie is not None else [])
-
-
-def describe(flow: Flow) -> str:
-    """For `repr`."""
-    who = "with a cookie" if flow.consumer is None else flow.consumer.key
-    return f"{who} at {flow.base_url}, {flow.health(False).state}, brokerage session {flow.brokerage.state}"
 
 
 def _check_types(consumer: object, access_token: object, options: SessionOptions) -> None:
@@ -608,7 +625,3 @@ def _is_number(value: object) -> bool:
 def _check_word(what: str, word: object, words: tuple[str, ...]) -> None:
     if word not in words:
         raise InvalidValue(f"{what} must be one of {', '.join(words)}")
-
-
-def _new_gate(places: int) -> Gate:
-    return threading.Lock() if places == 1 else threading.BoundedSemaphore(places)

@@ -162,20 +162,14 @@ class Transport:
     """Connections to one service, kept alive and shared by threads.
 
     Each thread that sends takes an idle connection or opens another. After `fork` the child opens its own and leaves
-    the parent's alone. Options: `ca_file` (PEM; otherwise the system's), `proxy` (URL), `connect_timeout` in seconds.
+    the parent's alone. `options`: of `transport_options`, by default all of its defaults.
     """
 
     # On the caller's thread, not on the engine's: a call that waits for its answer gains nothing there, and would pay
     # two changes of thread. `make bench` compares both.
 
-    def __init__(
-        self,
-        *,
-        ca_file: str | os.PathLike[str] | None = None,
-        proxy: str | None = None,
-        connect_timeout: float = DEFAULT_CONNECT_TIMEOUT,
-    ) -> None:
-        options = transport_options(ca_file=ca_file, proxy=proxy, connect_timeout=connect_timeout)
+    def __init__(self, options: dict[str, Any] | None = None) -> None:
+        options = options or transport_options()
         key = tuple(options.items())
         pool = _pools.get(key)
         if pool is None:
@@ -236,9 +230,12 @@ class Transport:
 
 
 def transport_options(
-    *, ca_file: str | os.PathLike[str] | None, proxy: str | None, connect_timeout: float
+    *,
+    ca_file: str | os.PathLike[str] | None = None,
+    proxy: str | None = None,
+    connect_timeout: float = DEFAULT_CONNECT_TIMEOUT,
 ) -> dict[str, Any]:
-    """As the C core's clients take them."""
+    """As the C core's clients take them: `ca_file` (PEM, else the system's), `proxy` (URL), time-out in seconds."""
     if _core.tls_keys_are_logged():
         # libcurl obeys this variable before anybody can stop it. Who set it by mistake should know.
         logger.log(WARNING, "SSLKEYLOGFILE is set: whoever reads that file can decrypt the TLS traffic of this process")
