@@ -21,8 +21,11 @@ def test_every_program_passes(run, project, sanitizers):
 
 @pytest.mark.timeout(300)
 def test_threads_do_not_race(run):
-    output = run("make", "-C", "csrc", f"-j{os.cpu_count()}", "check", "SAN=thread", "TESTS=test_threads").stdout
-    assert re.search(r"^test_threads: [1-9]\d* passed$", output, flags=re.MULTILINE)
+    programs = ["test_threads", "test_engine", "test_keepalive"]
+    tests = f"TESTS={' '.join(programs)}"
+    output = run("make", "-C", "csrc", f"-j{os.cpu_count()}", "check", "SAN=thread", tests).stdout
+    for program in programs:
+        assert re.search(rf"^{program}: [1-9]\d* passed$", output, flags=re.MULTILINE)
 
 
 def test_no_program_at_all_is_a_failure(run):

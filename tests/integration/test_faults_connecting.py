@@ -72,20 +72,8 @@ def old_tls(certificate: trustme.LeafCert, version: ssl.TLSVersion) -> ssl.SSLCo
 
 
 @pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
 def good(authority: trustme.CA) -> ssl.SSLContext:
     return context(authority.issue_cert("127.0.0.1"))
-
-
-@pytest.fixture(scope="module")
-def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("authority") / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return path
 
 
 @pytest.fixture

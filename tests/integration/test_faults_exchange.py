@@ -2,12 +2,11 @@
 
 import gzip
 import logging
-import ssl
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import trustme
 from support.callers import (
     CALLERS,
     PLAIN,
@@ -125,30 +124,8 @@ TOO_MUCH = {
 }
 
 
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("authority") / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return str(path)
-
-
-@pytest.fixture(params=["http", "https"])
-def rogue(request: pytest.FixtureRequest, authority: trustme.CA) -> Iterator[Rogue]:
-    tls = None
-    if request.param == "https":
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1").configure_cert(tls)
-    with Rogue(tls) as running:
-        yield running
-
-
 @pytest.fixture(params=CALLERS)
-def caller(request: pytest.FixtureRequest, rogue: Rogue, consumer: Consumer, ca_file: str) -> Iterator[Caller]:
+def caller(request: pytest.FixtureRequest, rogue: Rogue, consumer: Consumer, ca_file: Path) -> Iterator[Caller]:
     options = {**PLAIN, "base_url": rogue.base_url, "ca_file": ca_file}
     with CALLERS[request.param](**credentials(consumer), **options) as opened:
         yield opened

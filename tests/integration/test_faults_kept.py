@@ -1,11 +1,10 @@
 """A connection that was kept, and ends: while nobody uses it, or under the next request."""
 
-import ssl
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-import trustme
 from support.callers import CALLERS, PLAIN, Caller, assert_helpful, credentials
 from support.rogue import PATIENCE, Peer, Rogue
 
@@ -15,31 +14,13 @@ ENDINGS: dict[str, Callable[[Peer], object]] = {"closed": Peer.close, "cut": Pee
 ORDERS = "/iserver/account/U1/orders"
 
 
-@pytest.fixture(params=["http", "https"])
-def rogue(request: pytest.FixtureRequest, authority: trustme.CA) -> Iterator[Rogue]:
-    tls = None
-    if request.param == "https":
-        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1").configure_cert(tls)
-    with Rogue(tls) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
 @pytest.fixture(params=CALLERS)
 def caller(
     request: pytest.FixtureRequest,
     rogue: Rogue,
     consumer: Consumer,
-    authority: trustme.CA,
-    tmp_path_factory: pytest.TempPathFactory,
+    ca_file: Path,
 ) -> Iterator[Caller]:
-    ca_file = tmp_path_factory.mktemp("authority") / "ca.pem"
-    authority.cert_pem.write_to_path(str(ca_file))
     options = {**PLAIN, "base_url": rogue.base_url, "ca_file": ca_file}
     with CALLERS[request.param](**credentials(consumer), **options) as opened:
         yield opened

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from support.proof_sandbox import PROGRAMS, SandboxProcess
 
-from ibkr_oauth import AccessToken, AsyncSession, Consumer, IBKROAuthError, Session, SessionClosed
+from ibkr_oauth import AsyncSession, IBKROAuthError, Session, SessionClosed
 from ibkr_oauth.clock import Clock
 from ibkr_oauth.sandbox import Sandbox
 
@@ -26,19 +26,10 @@ _ROUNDS = 5
 _SOON = 1.0  # seconds, where the stall lasts for 25 or more
 
 
-@pytest.fixture(scope="module")
-def far_sandbox(pem: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
-    with SandboxProcess(pem, tmp_path_factory.mktemp("sandbox") / "keys") as running:
-        yield running
-
-
 @pytest.fixture
-def options(sandbox: Sandbox, consumer: Consumer, access_token: AccessToken) -> dict[str, Any]:
+def options(reach: dict[str, Any]) -> dict[str, Any]:
     return {
-        "consumer": consumer,
-        "access_token": access_token,
-        "base_url": sandbox.base_url,
-        "ca_file": sandbox.ca_file,
+        **reach,
         "keep_alive": None,
         "brokerage": "never",
         "pacing": None,

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from support.proof_sandbox import SandboxProcess
 
-from ibkr_oauth import AccessToken, AsyncSession, CompetingSession, Consumer, Event, Session
+from ibkr_oauth import AsyncSession, CompetingSession, Event, Session
 from ibkr_oauth.sandbox import Sandbox
 
 _TICKLE = "/tickle"
@@ -36,19 +36,10 @@ void hold(double seconds)
 """
 
 
-@pytest.fixture(scope="module")
-def far_sandbox(pem: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxProcess]:
-    with SandboxProcess(pem, tmp_path_factory.mktemp("sandbox") / "keys") as running:
-        yield running
-
-
 @pytest.fixture
-def options(sandbox: Sandbox, consumer: Consumer, access_token: AccessToken) -> dict[str, Any]:
+def options(reach: dict[str, Any]) -> dict[str, Any]:
     return {
-        "consumer": consumer,
-        "access_token": access_token,
-        "base_url": sandbox.base_url,
-        "ca_file": sandbox.ca_file,
+        **reach,
         "keep_alive": 0.05,
     }
 

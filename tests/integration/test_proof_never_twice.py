@@ -186,12 +186,9 @@ _ORDERS = "/iserver/account/{}/orders"
 
 
 @pytest.fixture
-def options(sandbox: Sandbox, consumer: Consumer, access_token: AccessToken) -> dict[str, Any]:
+def options(reach: dict[str, Any]) -> dict[str, Any]:
     return {
-        "consumer": consumer,
-        "access_token": access_token,
-        "base_url": sandbox.base_url,
-        "ca_file": sandbox.ca_file,
+        **reach,
         "pacing": None,
         "keep_alive": None,
         "clock": SimulatedClock(),
