@@ -5,7 +5,7 @@ What may be repeated, and when:
 * Every attempt is signed anew. Redirects are not followed.
 * GET, HEAD and the session's own calls are repeated after a failed connection, a time-out, and 502, 503, 504.
 * Everything else is sent once. It is repeated only where nothing of it was sent, or where a 401 proves that it was
-  refused before anybody looked at what it asks for (stale token, wrong clock): then once, newly signed.
+  refused before anybody looked at what it asks for (stale token, wrong clock): then once for each, newly signed.
 * A 401 without a body is how the service answers for an account that one may not see: no reason to renew anything.
 """
 
