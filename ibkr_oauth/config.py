@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from .consumer import Consumer, DHParameters
@@ -94,6 +93,8 @@ def from_env(environment: Mapping[str, str] | None = None) -> Settings:
                 values[setting.name], origins[setting.name] = environment[variable], variable
                 break
         else:
-            if folder and setting.file and (path := Path(folder).expanduser() / setting.file).exists():
-                values[setting.name], origins[setting.name] = str(path), _KEYS_DIR
+            # Not with pathlib, whose import takes a part of what a program waits for at its start.
+            path = os.path.join(os.path.expanduser(folder or ""), setting.file or "")  # noqa: PTH111, PTH118
+            if folder and setting.file and os.path.exists(path):  # noqa: PTH110
+                values[setting.name], origins[setting.name] = path, _KEYS_DIR
     return Settings(values, origins, environment.get(_DH_GENERATOR))

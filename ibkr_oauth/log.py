@@ -23,17 +23,19 @@ class Log:
         self._logger: logging.Logger | None = None
 
     def is_debugging(self) -> bool:
-        """Whether DEBUG messages go anywhere. Nobody can have asked for them who has not imported `logging`."""
-        if self._logger is None and "logging" not in sys.modules:
-            return False
-        return self._get().isEnabledFor(DEBUG)
+        """Whether DEBUG messages go anywhere."""
+        logger = self._get()
+        return logger is not None and logger.isEnabledFor(DEBUG)
 
     def log(self, level: int, message: str, *values: object, trace: bool = False) -> None:
         """`trace`: with the exception that is being handled."""
-        self._get().log(level, message, *values, exc_info=trace, stacklevel=2)
+        logger = self._get()
+        if logger is not None:
+            logger.log(level, message, *values, exc_info=trace, stacklevel=2)
 
-    def _get(self) -> logging.Logger:
-        if self._logger is None:
+    def _get(self) -> logging.Logger | None:
+        """None where nobody can be listening, since the program has not imported `logging`."""
+        if self._logger is None and "logging" in sys.modules:
             import logging  # noqa: PLC0415 - see above
 
             root = logging.getLogger("ibkr_oauth")

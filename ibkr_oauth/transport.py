@@ -7,11 +7,11 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from functools import cache
 from typing import Any
 from weakref import WeakValueDictionary
 
 from . import _core, answers
+from ._version import VERSION
 from .errors import InvalidValue, ServerError, SessionClosed
 from .log import DEBUG, WARNING, Log
 from .redact import without_query
@@ -23,15 +23,8 @@ DEFAULT_TIMEOUT = 20.0
 DEFAULT_CONNECT_TIMEOUT = 10.0
 
 
-@cache
-def user_agent() -> str:
-    """Sent with every request: IBKR's network edge answers 403 to requests without one."""
-    from importlib import metadata  # noqa: PLC0415 - takes longer to import than the rest of this package
-
-    try:
-        return f"ibkr_oauth/{metadata.version('ibkr_oauth')}"
-    except metadata.PackageNotFoundError:  # run from a folder or a bundle without it
-        return "ibkr_oauth/0"
+#: Sent with every request: IBKR's network edge answers 403 to requests without one.
+USER_AGENT = f"ibkr_oauth/{VERSION}"
 
 
 class Headers(Mapping[str, str]):
@@ -242,7 +235,7 @@ def transport_options(
     if ca_file is not None and not isinstance(ca_file, (str, os.PathLike)):
         raise TypeError(f"ca_file must be a path, not {type(ca_file).__name__}")
     return {
-        "user_agent": user_agent(),
+        "user_agent": USER_AGENT,
         "ca_file": None if ca_file is None else os.fspath(ca_file),
         "proxy": proxy,
         "connect_timeout_ms": milliseconds(connect_timeout),

@@ -60,12 +60,11 @@ class Program(click.Group):
 def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
-    from importlib import metadata  # noqa: PLC0415 - takes longer to import than all the rest
-
     from ibkr_oauth import _core  # noqa: PLC0415
+    from ibkr_oauth._version import VERSION  # noqa: PLC0415
 
     libraries = ", ".join(_core.versions().values())
-    click.echo(f"ibkr_oauth {metadata.version('ibkr_oauth')} ({libraries})")
+    click.echo(f"ibkr_oauth {VERSION} ({libraries})")
     ctx.exit()
 
 

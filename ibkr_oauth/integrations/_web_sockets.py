@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from ibkr_oauth import _core, answers
 from ibkr_oauth.errors import InvalidValue, MissingSetting, ServerError, SessionLost
 from ibkr_oauth.redact import without_query
-from ibkr_oauth.transport import Response, user_agent
+from ibkr_oauth.transport import USER_AGENT, Response
 
 if TYPE_CHECKING:
     from ibkr_oauth.aio import AsyncSession
@@ -115,7 +115,7 @@ def _parameters(session: Session | AsyncSession, tickle: Response) -> WebSocketP
     return WebSocketParameters(
         url=f"{_address(session.base_url)}/ws?oauth_token={token}",
         cookie=f"api={_session_of(tickle)}",
-        user_agent=user_agent(),
+        user_agent=USER_AGENT,
         ca_file=options["ca_file"],
         proxy=options["proxy"],
     )

@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from typing import Any, Protocol
 
 from ibkr_oauth import AsyncSession, IBKROAuthError, Response, Session, _core
-from ibkr_oauth.transport import user_agent
+from ibkr_oauth.transport import USER_AGENT
 
 
 class Driver(Protocol):
@@ -26,7 +26,7 @@ class _Beats:
     """What the keep-alive in C does by real time: a signed tickle, whose answer the session hears."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self._client = _core.HttpClient(user_agent=user_agent(), ca_file=str(options["ca_file"]))
+        self._client = _core.HttpClient(user_agent=USER_AGENT, ca_file=str(options["ca_file"]))
 
     def outcome(self, session: Session | AsyncSession) -> object:
         flow = session._flow
