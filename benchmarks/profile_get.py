@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ibkr_oauth import Response, Session, Signer, _core
+from ibkr_oauth.steps import Send
 from ibkr_oauth.transport import Transport, answer, transport_options
 
 from . import peers
@@ -62,8 +63,14 @@ def layers(server: Server, known: Known) -> Iterator[dict[str, tuple[Call, Call 
     def send(headers: list[tuple[str, str]]) -> Any:
         return client.send("GET", url, headers, None, True, peers.TIMEOUT_MS)
 
-    def sign() -> list[tuple[str, str]]:
-        return list(signer.sign("GET", url).headers.items())
+    def send_signed() -> Any:
+        signature = (signer._handle, None, None, None, int(time.time()))
+        return client.send("GET", url, [], None, True, peers.TIMEOUT_MS, *signature)
+
+    def step() -> Send:
+        made = Send("GET", url, peers.TIMEOUT, True)
+        made.signature = (signer._handle, None, None, None, int(time.time()))
+        return made
 
     with Session(known.consumer, known.access_token, **peers.session_options(server, known)) as session:
         canned: Any = Canned(session.get(PATH))
@@ -73,10 +80,10 @@ def layers(server: Server, known: Known) -> Iterator[dict[str, tuple[Call, Call 
                 "bare pycurl": (lambda: bare.get(PATH), None),
                 "HttpClient.send": (lambda: send([]), None),
                 "the same, a ready header": (lambda: send(header), None),
-                "and Signer.sign": (lambda: send(sign()), sign),
+                "signed on its way": (send_signed, lambda: step().signed()),
                 "and Transport, Response": (
-                    lambda: transport.send("GET", url, sign()),
-                    lambda: (sign(), canned.send("GET", url)),
+                    lambda: transport.perform(step()),
+                    lambda: (step().signed(), canned.send("GET", url)),
                 ),
                 "Session.get": (lambda: session.get(PATH), lambda: alone.get(PATH)),
             }

@@ -151,6 +151,11 @@ class HttpClient:
         body: _Bytes | None,
         repeatable: bool,
         timeout_ms: int,
+        signer: RequestSigner | None = None,
+        params: _Pairs | None = None,
+        form: _Pairs | None = None,
+        nonce: str | None = None,
+        timestamp: str | int | None = None,
         /,
     ) -> _Response:
         """Status, headers in order, inflated body, microseconds, whether the connection was reused."""
@@ -210,6 +215,11 @@ class EngineClient:
         body: _Bytes | None,
         repeatable: bool,
         timeout_ms: int,
+        signer: RequestSigner | None = None,
+        params: _Pairs | None = None,
+        form: _Pairs | None = None,
+        nonce: str | None = None,
+        timestamp: str | int | None = None,
         /,
     ) -> None:
         """Copies the request and returns at once; its outcome is put into the mailbox under `key` (64 bits).
@@ -309,6 +319,9 @@ def check_request(
     method: str, url: str, headers: _Pairs, body: _Bytes | None, repeatable: bool, timeout_ms: int, /
 ) -> None:
     """Raises what `HttpClient.send` would raise before it sends anything."""
+
+def header_values(headers: list[tuple[str, str]], name: str, /) -> list[str]:
+    """The values of all headers of that name, in any case, in order."""
 
 def may_be_sent(url: str, /) -> bool:
     """Whether the transport speaks to this URL: https, or http to loopback."""

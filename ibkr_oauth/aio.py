@@ -21,7 +21,7 @@ from .session import AnySession, SessionOptions
 from .signing import Pairs, SignedRequest
 from .steps import Adopt, Background, Enter, Gate, Pause, Result, Send, Step, Steps
 from .tokens import AccessToken
-from .transport import Response, answer, milliseconds
+from .transport import Response, answer
 
 if TYPE_CHECKING:
     from .integrations import WebSocketParameters
@@ -52,15 +52,7 @@ class _Line:
         future: asyncio.Future[object] = self.loop.create_future()
         self._waiting[key] = future
         try:
-            self.client.submit(
-                key,
-                step.method,
-                step.url,
-                step.headers,
-                step.body,
-                step.repeatable,
-                milliseconds(step.timeout),
-            )
+            self.client.submit(key, *step.native())
             status, headers, content, elapsed, reused = cast("tuple[Any, ...]", await future)
         except asyncio.CancelledError:
             session = self._session()
@@ -69,7 +61,7 @@ class _Line:
             raise
         finally:
             self._waiting.pop(key, None)
-        return answer(step.method, step.url, status, headers, content, elapsed, reused)
+        return answer(step.method, step.sent_url, status, headers, content, elapsed, reused)
 
     def _take(self) -> None:
         for key, outcome in self.mailbox.take():
@@ -161,11 +153,10 @@ class AsyncSession(AnySession):
         """See `Session._call`."""
         flow, line = self._flow, self._line
         at_hand = line is not None and line.loop is asyncio.get_running_loop() and self._pid == os.getpid()
-        step = flow.attempt(call) if at_hand else None
-        if step is None or line is None:
+        if line is None or not at_hand or not flow.attempt(call):
             return await self._run(flow.call(call))
         try:
-            response = await line.send(step)
+            response = await line.send(call)
             if flow.is_settled(call, response):
                 return response
             outcome: Response | IBKROAuthError = response
@@ -325,7 +316,7 @@ class AsyncSession(AnySession):
             step = next(steps)
             while True:
                 try:
-                    if type(step) is Send and self._line is not None:
+                    if isinstance(step, Send) and self._line is not None:
                         value: object = await self._line.send(step)
                     else:
                         value = await self._do(step)
@@ -340,12 +331,13 @@ class AsyncSession(AnySession):
             return cast("Result", done.value)
 
     async def _do(self, step: Step) -> object:
-        if type(step) is Send:
+        if isinstance(step, Send):
             carrier = self._carrier
             if carrier is None:
                 raise SessionClosed("the session was closed")
+            url, headers = step.signed()
             return await carrier.send(
-                step.method, step.url, step.headers, step.body, timeout=step.timeout, repeatable=step.repeatable
+                step.method, url, headers, step.body, timeout=step.timeout, repeatable=step.repeatable
             )
         if type(step) is Pause:
             await self._pause(step.seconds)

@@ -49,7 +49,7 @@ from .oauth import ParametersIn, TokenExchange, check_base_url, encode_json
 from .pacing import Pacer
 from .signing import FORM_TYPE, Pairs, QuerySigning, SignedRequest, as_pairs, encode_form
 from .steps import Adopt, Background, Enter, Gate, Lines, Pause, Send, Steps
-from .transport import Headers, Request, Response, milliseconds
+from .transport import Response, milliseconds
 
 if TYPE_CHECKING:
     from .consumer import Consumer
@@ -87,7 +87,6 @@ _COUNTED = (
     "outcomes_unknown",
 )
 _LONGEST_HEADER = 65_536
-_LEN_DATE, _LEN_COOKIE = len("date"), len("set-cookie")
 _MAINTENANCE = (502, 503, 504)
 # Answers that may mean more than they say: looked at for what can be mended.
 _TELLING = frozenset((400, 401, 410, 429, 500, *_MAINTENANCE))
@@ -111,13 +110,12 @@ class Credential:
         return self.expires - now < self.renew_below
 
 
-class Call:
+class Call(Send):
     """One call on its way: what the caller asked for, checked, and what was tried so far."""
 
     params: list[tuple[str, str]] | None = None
     form: list[tuple[str, str]] | None = None
-    body: bytes | None = None
-    headers: Sequence[tuple[str, str]] = ()
+    given: Sequence[tuple[str, str]] = ()  # the caller's headers
     has_cookie = False
     last = False  # may still go out while the session closes
     attempts = 1
@@ -245,14 +243,14 @@ class Flow:
         if headers:
             if not isinstance(headers, Mapping):
                 raise TypeError(f"headers must be a mapping of str to str, not {type(headers).__name__}")
-            call.headers = [(name, _header(name, value)) for name, value in headers.items()]
-            call.has_cookie = any(name.lower() == "cookie" for name, _ in call.headers)
+            call.given = [(name, _header(name, value)) for name, value in headers.items()]
+            call.has_cookie = any(name.lower() == "cookie" for name, _ in call.given)
         if json is not None or data is not None:
             _put_body(call, json, data)
         return call
 
-    def attempt(self, call: Call) -> Send | None:
-        """The first attempt of a call where nothing is to be done before, as nearly always; else None: see `call`."""
+    def attempt(self, call: Call) -> bool:
+        """Whether nothing is to be done before the call is sent, as nearly always; else see `call`."""
         credential = self.credential
         if (
             credential is None
@@ -260,11 +258,14 @@ class Flow:
             or self._eager
             or self.closed
             or (call.brokerage and not self.brokerage.is_ready(primed=not call.repeatable))
-            or credential.is_due(self.server_clock.now())
         ):
-            return None
+            return False
+        steady = self.clock.steady()
+        if credential.is_due(self.server_clock.at(steady)):
+            return False
         call.opening = self.brokerage.openings
-        return self._attempt(call, credential)
+        self._prepare_attempt(call, credential, steady)
+        return True
 
     def is_settled(self, call: Call, response: Response) -> bool:
         """Whether the answer to `attempt` can be handed on as it is; else it goes to `call`."""
@@ -330,9 +331,9 @@ class Flow:
             credential = yield from self._get_ready(call)
         except IBKROAuthError as error:
             raise _not_sent(error) from None
-        step = self._attempt(call, credential)
+        self._prepare_attempt(call, credential, self.clock.steady())
         try:
-            response: Response = yield step
+            response: Response = yield call
         except TransportError as error:
             return error
         return response
@@ -359,20 +360,20 @@ class Flow:
 
     # --- Signing ---------------------------------------------------------------------------------
 
-    def _attempt(self, call: Call, credential: Credential | None) -> Send:
+    def _prepare_attempt(self, call: Call, credential: Credential | None, steady: float) -> None:
+        """Puts together what the next attempt is sent and signed with. `steady`: the steady clock's time, now."""
         call.credential = credential
-        call.steady = steady = self.clock.steady()
+        call.steady = steady
         call.timestamp = now = self.server_clock.at(steady)
-        headers = Lines(call.headers)
-        if credential is None:
-            url = call.url if call.params is None else _core.url_with_query(call.url, call.params)
-        else:
+        if credential is not None:
             nonce = None if self._nonce is None else self._nonce()
-            url, header = credential.signer.sign(call.method, call.url, call.params, call.form, nonce, int(now))
-            headers.append(("Authorization", header))
+            call.signature = (credential.signer, call.params, call.form, nonce, int(now))
+        elif call.params is not None:
+            call.url, call.params = _core.url_with_query(call.url, call.params), None
         if self.cookie is not None and not call.has_cookie:
-            headers.append(("Cookie", f"api={self.cookie}"))
-        return Send(call.method, url, headers, call.body, call.timeout, call.repeatable)
+            call.headers = Lines((*call.given, ("Cookie", f"api={self.cookie}")))
+        else:
+            call.headers = call.given
 
     def sign(self, method: str, url: str, form: Pairs | None) -> Steps[SignedRequest]:
         """One attempt of a request that somebody else will send."""
@@ -382,8 +383,9 @@ class Flow:
         credential = yield from self._usable_credential()
         call = Call(method, "", url, self.timeout)
         call.form = None if form is None else as_pairs(form)
-        send = self._attempt(call, credential)
-        signed = SignedRequest(method, send.url, dict(send.headers), None if form is None else encode_form(form))
+        self._prepare_attempt(call, credential, self.clock.steady())
+        sent_url, headers = call.signed()
+        signed = SignedRequest(method, sent_url, dict(headers), None if form is None else encode_form(form))
         signed._proof = (credential, call.timestamp, call.steady)
         return signed
 
@@ -391,7 +393,7 @@ class Flow:
         self, signed: SignedRequest, status: int, headers: Mapping[str, str], content: bytes
     ) -> Steps[bool]:
         """Whether an answer to a signed request is the refusal of a stale token or a wrong clock, mended by now."""
-        response = Response(Request(signed.method, signed.url), status, Headers(list(headers.items())), content)
+        response = Response(signed.method, signed.url, status, list(headers.items()), content)
         proof = cast("tuple[Credential | None, float, float] | None", signed._proof)
         if proof is None or status not in (401, 410):
             return False
@@ -496,9 +498,9 @@ class Flow:
             request = exchange.request
             try:
                 # Not repeatable for libcurl, which would send the same nonce again.
-                response: Response = yield Send(
-                    "POST", request.url, Lines(request.headers.items()), request.body, call.timeout, repeatable=False
-                )
+                step = Send("POST", request.url, call.timeout, repeatable=False)
+                step.headers, step.body = Lines(request.headers.items()), request.body
+                response: Response = yield step
                 self._look(call, response)
                 error = self._error_of(response, call)
                 if error is None:
@@ -579,12 +581,11 @@ class Flow:
     def _look(self, call: Call, response: Response) -> None:
         """What every answer tells: the time, the cookie, whether the token is good."""
         self.count("requests")
-        for name, value in response.headers._pairs:
-            if len(name) == _LEN_DATE and name.lower() == "date":
-                if self.server_clock.observe(value, call.steady):
-                    self._tell_skew()
-            elif len(name) == _LEN_COOKIE and name.lower() == "set-cookie":
-                self._keep_cookie(value)
+        for date in _core.header_values(response._headers, "date"):
+            if self.server_clock.observe(date, call.steady):
+                self._tell_skew()
+        for cookie in _core.header_values(response._headers, "set-cookie"):
+            self._keep_cookie(cookie)
         if response.status_code < 300:
             if call.credential is not None:
                 call.credential.proven = call.steady
@@ -716,7 +717,7 @@ class Flow:
             if isinstance(outcome, IBKROAuthError):
                 raise outcome
             status, pairs, content, microseconds, _ = cast("tuple[Any, ...]", outcome)
-            response = Response(Request("POST", call.url), status, Headers(pairs), content, microseconds)
+            response = Response("POST", call.url, status, pairs, content, microseconds)
             self._look(call, response)
             self._heard(response)
             status_now = self._status_of_tickle(response)
@@ -872,7 +873,7 @@ def _split_path(path: str) -> tuple[str, str, bool]:
 def _check(call: Call) -> None:
     """Raises what sending would raise, before anything else is sent for the sake of the call."""
     url = call.url if call.params is None else _core.url_with_query(call.url, call.params)
-    _core.check_request(call.method, url, call.headers, call.body, call.repeatable, milliseconds(call.timeout))
+    _core.check_request(call.method, url, call.given, call.body, call.repeatable, milliseconds(call.timeout))
 
 
 def _not_sent(error: IBKROAuthError) -> IBKROAuthError:
@@ -905,8 +906,8 @@ def _put_body(call: Call, json: object, data: Pairs | None) -> None:
     else:
         call.form = as_pairs(data, "data")
         call.body, kind = encode_form(call.form), FORM_TYPE
-    if not any(name.lower() == "content-type" for name, _ in call.headers):
-        call.headers = [*call.headers, ("Content-Type", kind)]
+    if not any(name.lower() == "content-type" for name, _ in call.given):
+        call.given = [*call.given, ("Content-Type", kind)]
 
 
 def _check_cookie(cookie: str) -> None:

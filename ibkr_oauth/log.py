@@ -24,7 +24,7 @@ class Log:
 
     def is_debugging(self) -> bool:
         """Whether DEBUG messages go anywhere."""
-        logger = self._get()
+        logger = self._logger or self._get()
         return logger is not None and logger.isEnabledFor(DEBUG)
 
     def log(self, level: int, message: str, *values: object, trace: bool = False) -> None:

@@ -263,11 +263,10 @@ class Session(AnySession):
     def _call(self, call: Call) -> Response:
         """Nearly every call is one attempt with a good answer: that one goes without the machinery for the others."""
         flow = self._flow
-        step = flow.attempt(call) if self._is_quick and self._pid == os.getpid() else None
-        if step is None:
+        if not (self._is_quick and self._pid == os.getpid() and flow.attempt(call)):
             return self._run(flow.call(call))
         try:
-            response = self._send(step)
+            response = self._send(call)
             if flow.is_settled(call, response):
                 return response
             outcome: Response | IBKROAuthError = response
@@ -276,9 +275,13 @@ class Session(AnySession):
         return self._run(flow.call(call, outcome))
 
     def _send(self, step: Send) -> Response:
+        transport = self._transport
         try:
-            return self._transport.send(
-                step.method, step.url, step.headers, step.body, timeout=step.timeout, repeatable=step.repeatable
+            if isinstance(transport, Transport):
+                return transport.perform(step)
+            url, headers = step.signed()
+            return transport.send(
+                step.method, url, headers, step.body, timeout=step.timeout, repeatable=step.repeatable
             )
         except KeyboardInterrupt:
             if not step.repeatable:
@@ -437,7 +440,7 @@ class Session(AnySession):
             step = next(steps)
             while True:
                 try:
-                    if type(step) is Send:
+                    if isinstance(step, Send):
                         value: object = self._send(step)
                     else:
                         value = None

@@ -6,8 +6,10 @@ everything that decides about signing, renewing and repeating is written once, a
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+from . import _core
 
 if TYPE_CHECKING:
     from ._core import RequestSigner
@@ -24,26 +26,48 @@ class Lines(list[tuple[str, str]]):
         return f"<{len(self)} header lines>"
 
 
+TextPairs: TypeAlias = list[tuple[str, str]]
+#: Who signs; parameters of the query and fields of the form, both to be signed; nonce, None for a new one; timestamp.
+Signature: TypeAlias = "tuple[_core.RequestSigner, TextPairs | None, TextPairs | None, str | None, int]"
+
+
 class Send:
-    """Send a request once; gives the Response. `timeout`: seconds. See `Transport.send`."""
+    """Send a request once; gives the Response. `timeout`: seconds, checked. See `Transport.send`.
 
-    __slots__ = ("body", "headers", "method", "repeatable", "timeout", "url")
+    With a `signature` it is signed on its way out, in C; without one `url` and `headers` are complete.
+    """
 
-    def __init__(
-        self,
-        method: str,
-        url: str,
-        headers: Lines,
-        body: bytes | None,
-        timeout: float,
-        repeatable: bool,
-    ) -> None:
+    body: bytes | None = None
+    headers: Sequence[tuple[str, str]] = ()
+    signature: Signature | None = None
+
+    def __init__(self, method: str, url: str, timeout: float, repeatable: bool) -> None:
         self.method = method
         self.url = url
-        self.headers = headers
-        self.body = body
         self.timeout = timeout
         self.repeatable = repeatable
+
+    def native(self) -> tuple[Any, ...]:
+        """The arguments of the C core's senders, which sign."""
+        timeout_ms = round(self.timeout * 1000) or 1
+        unsigned = (self.method, self.url, self.headers, self.body, self.repeatable, timeout_ms)
+        return unsigned if self.signature is None else unsigned + self.signature
+
+    def signed(self) -> tuple[str, Lines]:
+        """URL and headers as they go out, for senders that do not sign."""
+        headers = Lines(self.headers)
+        if self.signature is None:
+            return self.url, headers
+        signer, params, form, nonce, timestamp = self.signature
+        url, header = signer.sign(self.method, self.url, params, form, nonce, timestamp)
+        headers.append(("Authorization", header))
+        return url, headers
+
+    @property
+    def sent_url(self) -> str:
+        """With the whole query."""
+        params = None if self.signature is None else self.signature[1]
+        return self.url if not params else _core.url_with_query(self.url, params)
 
 
 class Pause:

@@ -15,6 +15,7 @@ from ._version import VERSION
 from .errors import InvalidValue, ServerError, SessionClosed
 from .log import DEBUG, WARNING, Log
 from .redact import without_query
+from .steps import Send
 
 logger = Log("ibkr_oauth.http")
 
@@ -78,20 +79,36 @@ class Response:
     """An HTTP answer.
 
     `status_code`, `headers` (any case), `content` (bytes), `text`, `json()`, `elapsed` (timedelta from call to last
-    byte),
-    `request`. `raise_for_status()` turns a refusal into the error class that says what it means.
+    byte), `request`. `raise_for_status()` turns a refusal into the error class that says what it means.
     """
 
-    __slots__ = ("_microseconds", "content", "headers", "request", "status_code")
+    __slots__ = ("_headers", "_method", "_microseconds", "_url", "content", "status_code")
 
     def __init__(
-        self, request: Request, status_code: int, headers: Headers, content: bytes, microseconds: int = 0
+        self,
+        method: str,
+        url: str,
+        status_code: int,
+        headers: list[tuple[str, str]],
+        content: bytes,
+        microseconds: int = 0,
     ) -> None:
-        self.request = request
+        self._method = method
+        self._url = url
         self.status_code = status_code
-        self.headers = headers
+        self._headers = headers
         self.content = content
         self._microseconds = microseconds
+
+    @property
+    def request(self) -> Request:
+        """Method and URL of what was asked."""
+        return Request(self._method, self._url)
+
+    @property
+    def headers(self) -> Headers:
+        """Of the final answer."""
+        return Headers(self._headers)
 
     @property
     def elapsed(self) -> timedelta:
@@ -121,23 +138,23 @@ class Response:
         return self
 
     def __repr__(self) -> str:
-        return f"<Response {self.status_code} {self.request.method} {without_query(self.request.url)}>"
+        return f"<Response {self.status_code} {self._method} {without_query(self._url)}>"
 
 
 class _Pool:
     """Idle connections that were made with the same options: all sessions of the process share them."""
 
-    __slots__ = ("__weakref__", "_idle", "_options", "_pid")
+    __slots__ = ("__weakref__", "_idle", "_options")
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
         self._idle: deque[_core.HttpClient] = deque(maxlen=_MOST_IDLE)  # the one that was idle longest falls out
-        self._pid = os.getpid()
+
+    def forget(self) -> None:
+        """In a child: the parent's clients let go without closing."""
+        self._idle = deque(maxlen=_MOST_IDLE)
 
     def take(self) -> _core.HttpClient:
-        if self._pid != os.getpid():
-            # Dropping the parent's clients is safe: a client that finds itself in a child lets go without closing.
-            self._idle, self._pid = deque(maxlen=_MOST_IDLE), os.getpid()
         try:
             return self._idle.pop()
         except IndexError:
@@ -149,6 +166,14 @@ class _Pool:
 
 _MOST_IDLE = 32
 _pools: WeakValueDictionary[tuple[tuple[str, Any], ...], _Pool] = WeakValueDictionary()
+
+
+def _after_fork() -> None:
+    for pool in _pools.values():
+        pool.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class Transport:
@@ -191,6 +216,13 @@ class Transport:
         """
         if repeatable is None:
             repeatable = method in ("GET", "HEAD")
+        return self._exchange(method, url, (method, url, headers, body, repeatable, milliseconds(timeout)))
+
+    def perform(self, step: Send) -> Response:
+        """The same for a step of a flow, which is signed on its way."""
+        return self._exchange(step.method, step.sent_url, step.native())
+
+    def _exchange(self, method: str, url: str, arguments: tuple[Any, ...]) -> Response:
         pool = self._pool
         if pool is None:
             raise SessionClosed("the connections were closed")
@@ -200,9 +232,7 @@ class Transport:
         try:
             if self._closed:
                 raise SessionClosed("the connections were closed")
-            status, pairs, content, elapsed, reused = client.send(
-                method, url, headers, body, repeatable, milliseconds(timeout)
-            )
+            status, pairs, content, elapsed, reused = client.send(*arguments)
         finally:
             self._busy.discard(client)
             if cancelled == self._cancelled:  # a client that was cancelled may remember it
@@ -249,7 +279,7 @@ def answer(
     if logger.is_debugging():
         how = ", reused" if reused else ""
         logger.log(DEBUG, "%s %s -> %d, %.1f ms%s", method, without_query(url), status, elapsed / 1000, how)
-    return Response(Request(method, url), status, Headers(headers), content, elapsed)
+    return Response(method, url, status, headers, content, elapsed)
 
 
 def milliseconds(seconds: float) -> int:

@@ -350,11 +350,8 @@ static PyObject *check_request(PyObject *module, PyObject *const *args, Py_ssize
     const struct ibk_state *state = ibk_state_of_module(module);
     struct ibk_error err;
     struct ibk_call call;
-    if (count != IBK_CALL_ARGUMENTS) {
-        return PyErr_Format(PyExc_TypeError, "check_request() takes %d arguments (%zd given)", IBK_CALL_ARGUMENTS, count);
-    }
     ibk_call_init(&call);
-    bool good = ibk_call_parse(state, args, &call);
+    bool good = ibk_call_parse(state, "check_request", args, count, &call);
     if (good && ibk_http_request_validate(&call.request, &err) != IBK_OK) {
         ibk_raise(state, &err);
         good = false;
@@ -376,6 +373,41 @@ static PyObject *may_be_sent(PyObject *module, PyObject *url)
         return ibk_raise(state, &err);
     }
     return PyBool_FromLong(ibk_url_may_be_sent(&parts));
+}
+
+/* 1 where the pair's name is that one, 0 where not, -1 with an exception set. */
+static int is_named(const struct ibk_state *state, PyObject *pair, ibk_span name)
+{
+    ibk_span text;
+    if (!PyTuple_Check(pair) || PyTuple_Size(pair) != 2) {
+        ibk_raise_type("headers", "list of (name, value)", pair);
+        return -1;
+    }
+    if (!ibk_get_text(state, PyTuple_GetItem(pair, 0), "header name", &text)) {
+        return -1;
+    }
+    return ibk_span_equal_nocase(text, name);
+}
+
+static PyObject *header_values(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    const struct ibk_state *state = ibk_state_of_module(module);
+    ibk_span name;
+    if (count != 2) {
+        return PyErr_Format(PyExc_TypeError, "header_values() takes 2 arguments (%zd given)", count);
+    }
+    if (!PyList_Check(args[0])) {
+        return ibk_raise_type("headers", "list of (name, value)", args[0]);
+    }
+    PyObject *values = ibk_get_text(state, args[1], "name", &name) ? PyList_New(0) : NULL;
+    for (Py_ssize_t i = 0; values != NULL && i < PyList_Size(args[0]); i++) {
+        PyObject *pair = PyList_GetItem(args[0], i);
+        int named = is_named(state, pair, name);
+        if (named < 0 || (named != 0 && PyList_Append(values, PyTuple_GetItem(pair, 1)) < 0)) {
+            Py_CLEAR(values);
+        }
+    }
+    return values;
 }
 
 static PyObject *tls_keys_are_logged(PyObject *module, PyObject *args)
@@ -448,6 +480,8 @@ PyMethodDef ibk_functions[] = {
      "Raises what HttpClient.send would raise before it sends anything."},
     {"may_be_sent", may_be_sent, METH_O,
      "may_be_sent($module, url, /)\n--\n\nWhether the transport speaks to this URL: https, or http to loopback."},
+    {"header_values", IBK_METHOD(header_values), METH_FASTCALL,
+     "header_values($module, headers, name, /)\n--\n\nThe values of all headers of that name, in any case."},
     {"tls_keys_are_logged", tls_keys_are_logged, METH_NOARGS,
      "tls_keys_are_logged($module, /)\n--\n\nWhether SSLKEYLOGFILE was set at import: libcurl then writes the keys of its "
      "connections there."},

@@ -107,25 +107,25 @@ void ibk_call_init(struct ibk_call *call)
 {
     *call = (struct ibk_call){.headers = NULL};
     ibk_params_init(&call->header_text);
+    ibk_signing_init(&call->signed_as.signing);
 }
 
 void ibk_call_clean(struct ibk_call *call)
 {
     ibk_params_clean(&call->header_text);
+    ibk_signing_clean(&call->signed_as.signing);
     ibk_free(call->headers);
     PyBuffer_Release(&call->body);
 }
 
+/* With room for one more. */
 static bool parse_call_headers(const struct ibk_state *state, PyObject *headers, struct ibk_call *call)
 {
     if (!ibk_get_pairs(state, headers, "headers", &call->header_text)) {
         return false;
     }
     size_t count = ibk_params_count(&call->header_text), size;
-    if (count == 0) {
-        return true;
-    }
-    call->headers = ibk_mul_size(count, sizeof *call->headers, &size) ? ibk_alloc(size) : NULL;
+    call->headers = ibk_mul_size(count + 1, sizeof *call->headers, &size) ? ibk_alloc(size) : NULL;
     if (call->headers == NULL) {
         PyErr_NoMemory();
         return false;
@@ -151,7 +151,7 @@ static bool parse_call_body(PyObject *body, struct ibk_call *call)
     return true;
 }
 
-bool ibk_call_parse(const struct ibk_state *state, PyObject *const *args, struct ibk_call *call)
+static bool parse_request(const struct ibk_state *state, PyObject *const *args, struct ibk_call *call)
 {
     if (!ibk_get_text(state, args[0], "method", &call->request.method) ||
         !ibk_get_text(state, args[1], "url", &call->request.url) || !parse_call_headers(state, args[2], call) ||
@@ -160,6 +160,43 @@ bool ibk_call_parse(const struct ibk_state *state, PyObject *const *args, struct
     }
     call->request.timeout_ms = PyLong_AsLong(args[5]);
     return !(call->request.timeout_ms == -1 && PyErr_Occurred() != NULL);
+}
+
+/* Signs the request and puts the header to the others. */
+static bool sign(const struct ibk_state *state, PyObject *const *request, PyObject *const *args, struct ibk_call *call)
+{
+    struct ibk_error err;
+    struct ibk_signing *signing = &call->signed_as.signing;
+    if (!Py_IS_TYPE(args[0], state->types[IBK_TYPE_REQUEST_SIGNER])) {
+        ibk_raise_type("signer", "RequestSigner", args[0]);
+        return false;
+    }
+    const struct ibk_signer *signer = ibk_object_native(args[0]);
+    if (signer == NULL || !ibk_signing_parse(state, request, args + 1, &call->signed_as)) {
+        return false;
+    }
+    if (ibk_signer_sign(signer, signing, &err) != IBK_OK) {
+        ibk_raise(state, &err);
+        return false;
+    }
+    call->request.url = signing->url;
+    call->headers[call->request.header_count++] =
+        (struct ibk_http_header){ibk_span_text("Authorization"), ibk_buf_peek(&signing->header)};
+    return true;
+}
+
+#define REQUEST_ARGUMENTS 6
+
+bool ibk_call_parse(const struct ibk_state *state, const char *name, PyObject *const *args, Py_ssize_t count,
+                    struct ibk_call *call)
+{
+    bool is_signed = count == REQUEST_ARGUMENTS + 1 + IBK_SIGNING_ARGUMENTS;
+    if (count != REQUEST_ARGUMENTS && !is_signed) {
+        PyErr_Format(PyExc_TypeError, "%s() takes %d arguments for a request, and %d more to sign it (%zd given)", name,
+                     REQUEST_ARGUMENTS, 1 + IBK_SIGNING_ARGUMENTS, count);
+        return false;
+    }
+    return parse_request(state, args, call) && (!is_signed || sign(state, args, args + REQUEST_ARGUMENTS, call));
 }
 
 static PyObject *decode(const uint8_t *start, const uint8_t *end)

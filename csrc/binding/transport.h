@@ -4,7 +4,7 @@
 #ifndef IBK_BINDING_TRANSPORT_H
 #define IBK_BINDING_TRANSPORT_H
 
-#include "state.h"
+#include "signing.h"
 
 #include "ibk/mailbox.h"
 
@@ -28,13 +28,18 @@ struct ibk_call {
     struct ibk_params header_text; /* copies, since the caller's list may change */
     struct ibk_http_header *headers;
     Py_buffer body; /* held; obj NULL where there is none */
+    struct ibk_signing_call signed_as;
 };
 
-#define IBK_CALL_ARGUMENTS 6 /* method, url, headers, body, repeatable, timeout_ms */
+/* The last five all or none: with them the request is signed on its way. */
+#define IBK_CALL_ARGUMENTS \
+    "method, url, headers, body, repeatable, timeout_ms, signer=None, params=None, form=None, nonce=None, timestamp=None"
 
 void ibk_call_init(struct ibk_call *call);
 void ibk_call_clean(struct ibk_call *call);
-bool ibk_call_parse(const struct ibk_state *state, PyObject *const *args, struct ibk_call *call);
+/* `name`: of the method, for the error. False with an exception set; to be cleaned in either case. */
+bool ibk_call_parse(const struct ibk_state *state, const char *name, PyObject *const *args, Py_ssize_t count,
+                    struct ibk_call *call);
 
 /* (status, headers, body, microseconds, whether the connection was reused) */
 PyObject *ibk_build_response(const struct ibk_http_response *response);

@@ -59,7 +59,7 @@ static void client_dealloc(PyObject *self)
     ibk_object_free(self);
 }
 
-static PyObject *submit(const struct ibk_state *state, struct ibk_engine_client *client, PyObject *const *args)
+static PyObject *submit(const struct ibk_state *state, struct ibk_engine_client *client, PyObject *const *args, Py_ssize_t count)
 {
     struct ibk_error err;
     struct ibk_call call;
@@ -69,7 +69,7 @@ static PyObject *submit(const struct ibk_state *state, struct ibk_engine_client 
         return NULL;
     }
     ibk_call_init(&call);
-    bool parsed = ibk_call_parse(state, args + 1, &call);
+    bool parsed = ibk_call_parse(state, "submit", args + 1, count - 1, &call);
     if (parsed) {
         code = ibk_engine_submit(client, key, &call.request, &err);
     }
@@ -86,10 +86,10 @@ static PyObject *client_submit(PyObject *self, PyObject *const *args, Py_ssize_t
     if (client == NULL) {
         return NULL;
     }
-    if (count != 1 + IBK_CALL_ARGUMENTS) {
-        return PyErr_Format(PyExc_TypeError, "submit() takes %d arguments (%zd given)", 1 + IBK_CALL_ARGUMENTS, count);
+    if (count < 1) {
+        return PyErr_Format(PyExc_TypeError, "submit() takes a key and a request");
     }
-    return submit(ibk_state_of(self), client, args);
+    return submit(ibk_state_of(self), client, args, count);
 }
 
 static PyObject *client_cancel(PyObject *self, PyObject *value)
@@ -123,7 +123,7 @@ static PyObject *client_close(PyObject *self, PyObject *args)
 
 static PyMethodDef client_methods[] = {
     {"submit", IBK_METHOD(client_submit), METH_FASTCALL,
-     "submit($self, key, method, url, headers, body, repeatable, timeout_ms, /)\n--\n\n"
+     "submit($self, key, " IBK_CALL_ARGUMENTS ", /)\n--\n\n"
      "Copies the request and returns at once; its outcome is put into the mailbox under `key`."},
     {"cancel", client_cancel, METH_O,
      "cancel($self, key, /)\n--\n\nTrue: it was under way, and nothing of it is delivered any more."},

@@ -64,13 +64,10 @@ static PyObject *client_send(PyObject *self, PyObject *const *args, Py_ssize_t c
     if (client == NULL) {
         return NULL;
     }
-    if (count != IBK_CALL_ARGUMENTS) {
-        return PyErr_Format(PyExc_TypeError, "send() takes %d arguments (%zd given)", IBK_CALL_ARGUMENTS, count);
-    }
     const struct ibk_state *state = ibk_state_of(self);
     struct ibk_call call;
     ibk_call_init(&call);
-    PyObject *result = ibk_call_parse(state, args, &call) ? call_run(state, client, &call) : NULL;
+    PyObject *result = ibk_call_parse(state, "send", args, count, &call) ? call_run(state, client, &call) : NULL;
     ibk_call_clean(&call);
     return result;
 }
@@ -88,7 +85,7 @@ static PyObject *client_cancel(PyObject *self, PyObject *args)
 
 static PyMethodDef client_methods[] = {
     {"send", IBK_METHOD(client_send), METH_FASTCALL,
-     "send($self, method, url, headers, body, repeatable, timeout_ms, /)\n--\n\n"
+     "send($self, " IBK_CALL_ARGUMENTS ", /)\n--\n\n"
      "Status, headers in order, inflated body, microseconds, whether the connection was reused."},
     {"cancel", client_cancel, METH_NOARGS,
      "cancel($self, /)\n--\n\nFrom any thread: ends the transfer under way, or the next one."},

@@ -2,11 +2,7 @@
  * type_signer.c - RequestSigner: signs protected requests with a live session token. The hot path of the package, a few
  * microseconds, so the GIL is kept.
  */
-#include "state.h"
-
-#include <stdio.h>
-
-#include "ibk/signer.h"
+#include "signing.h"
 
 static PyObject *make_signer(PyTypeObject *type, const struct ibk_state *state, const struct ibk_signer_options *options)
 {
@@ -49,50 +45,6 @@ static void signer_dealloc(PyObject *self)
     ibk_object_free(self);
 }
 
-/* What the caller leaves to us, for as long as the signing takes. */
-struct made {
-    struct ibk_buf nonce;
-    char timestamp[24];
-};
-
-/* A text, or None for a new one. */
-static bool parse_nonce(const struct ibk_state *state, PyObject *value, struct made *made, ibk_span *out)
-{
-    struct ibk_error err;
-    if (value != Py_None) {
-        return ibk_get_text(state, value, "nonce", out);
-    }
-    if (ibk_nonce_put(&made->nonce, &err) != IBK_OK) {
-        ibk_raise(state, &err);
-        return false;
-    }
-    *out = ibk_buf_peek(&made->nonce);
-    return true;
-}
-
-/* A text, or an int of seconds. */
-static bool parse_timestamp(const struct ibk_state *state, PyObject *value, struct made *made, ibk_span *out)
-{
-    if (!PyLong_Check(value)) {
-        return ibk_get_text(state, value, "timestamp", out);
-    }
-    long long seconds = PyLong_AsLongLong(value);
-    if (seconds == -1 && PyErr_Occurred() != NULL) {
-        return false;
-    }
-    (void)snprintf(made->timestamp, sizeof made->timestamp, "%lld", seconds);
-    *out = ibk_span_text(made->timestamp);
-    return true;
-}
-
-static bool parse(const struct ibk_state *state, PyObject *const *args, struct made *made, struct ibk_signing *signing)
-{
-    return ibk_get_text(state, args[0], "method", &signing->method) && ibk_get_text(state, args[1], "url", &signing->url) &&
-           (args[2] == Py_None || ibk_get_pairs(state, args[2], "params", &signing->query)) &&
-           (args[3] == Py_None || ibk_get_pairs(state, args[3], "form", &signing->form)) &&
-           parse_nonce(state, args[4], made, &signing->nonce) && parse_timestamp(state, args[5], made, &signing->timestamp);
-}
-
 /* (URL to send, header). A URL to which nothing was added is the caller's own str. */
 static PyObject *build_result(const struct ibk_state *state, struct ibk_signing *signing, PyObject *url)
 {
@@ -110,22 +62,19 @@ static PyObject *signer_sign(PyObject *self, PyObject *const *args, Py_ssize_t c
     if (signer == NULL) {
         return NULL;
     }
-    if (count != 6) {
+    if (count != 2 + IBK_SIGNING_ARGUMENTS) {
         return PyErr_Format(PyExc_TypeError, "sign() takes 6 arguments (%zd given)", count);
     }
     const struct ibk_state *state = ibk_state_of(self);
     struct ibk_error err;
-    struct ibk_signing signing;
-    struct made made;
+    struct ibk_signing_call call;
     PyObject *result = NULL;
-    ibk_signing_init(&signing);
-    ibk_buf_init(&made.nonce, IBK_NONCE_SIZE);
-    if (parse(state, args, &made, &signing)) {
-        result =
-            ibk_signer_sign(signer, &signing, &err) == IBK_OK ? build_result(state, &signing, args[1]) : ibk_raise(state, &err);
+    ibk_signing_init(&call.signing);
+    if (ibk_signing_parse(state, args, args + 2, &call)) {
+        result = ibk_signer_sign(signer, &call.signing, &err) == IBK_OK ? build_result(state, &call.signing, args[1])
+                                                                        : ibk_raise(state, &err);
     }
-    ibk_signing_clean(&signing);
-    ibk_buf_clean(&made.nonce);
+    ibk_signing_clean(&call.signing);
     return result;
 }
 

@@ -70,6 +70,7 @@ void ibk_signer_release(struct ibk_signer *signer)
 void ibk_signing_init(struct ibk_signing *signing)
 {
     *signing = (struct ibk_signing){.method = {NULL, 0}};
+    ibk_buf_init(&signing->made_nonce, IBK_NONCE_SIZE);
     ibk_params_init(&signing->oauth);
     ibk_params_init(&signing->query);
     ibk_params_init(&signing->form);
@@ -79,6 +80,7 @@ void ibk_signing_init(struct ibk_signing *signing)
 
 void ibk_signing_clean(struct ibk_signing *signing)
 {
+    ibk_buf_clean(&signing->made_nonce);
     ibk_params_clean(&signing->oauth);
     ibk_params_clean(&signing->query);
     ibk_params_clean(&signing->form);
@@ -94,6 +96,12 @@ ibk_code ibk_signer_sign(const struct ibk_signer *signer, struct ibk_signing *si
             return code;
         }
         signing->url = ibk_buf_peek(&signing->url_with_query);
+    }
+    if (signing->nonce.data == NULL) {
+        if ((code = ibk_nonce_put(&signing->made_nonce, err)) != IBK_OK) {
+            return code;
+        }
+        signing->nonce = ibk_buf_peek(&signing->made_nonce);
     }
     if ((code = ibk_params_add_all(&signing->oauth, &signer->constant, err)) != IBK_OK ||
         (code = ibk_params_add_text(&signing->oauth, "oauth_nonce", signing->nonce, err)) != IBK_OK ||

@@ -19,7 +19,6 @@
 struct beat {
     struct ibk_params headers;
     struct ibk_signing signing;
-    struct ibk_buf nonce;
     struct ibk_http_header list[MAX_HEADERS];
 };
 
@@ -115,7 +114,6 @@ static struct beat *beat_new(void)
     if (beat != NULL) {
         ibk_params_init(&beat->headers);
         ibk_signing_init(&beat->signing);
-        ibk_buf_init(&beat->nonce, IBK_NONCE_SIZE);
     }
     return beat;
 }
@@ -125,7 +123,6 @@ static void beat_free(struct beat *beat)
     if (beat != NULL) {
         ibk_params_clean(&beat->headers);
         ibk_signing_clean(&beat->signing);
-        ibk_buf_clean(&beat->nonce);
         ibk_free(beat);
     }
 }
@@ -135,15 +132,10 @@ static ibk_code sign(const struct ibk_keepalive *keepalive, struct beat *beat, s
     char timestamp[24];
     int64_t now_ms = keepalive->has_clock ? ibk_clock_steady_ms() + keepalive->offset_ms : ibk_clock_wall_ms();
     (void)snprintf(timestamp, sizeof timestamp, "%lld", (long long)(now_ms / 1000));
-    ibk_code code = ibk_nonce_put(&beat->nonce, err);
-    if (code != IBK_OK) {
-        return code;
-    }
     beat->signing.method = ibk_buf_peek(&keepalive->method);
     beat->signing.url = ibk_buf_peek(&keepalive->url);
-    beat->signing.nonce = ibk_buf_peek(&beat->nonce);
     beat->signing.timestamp = ibk_span_text(timestamp);
-    code = ibk_signer_sign(keepalive->signer, &beat->signing, err);
+    ibk_code code = ibk_signer_sign(keepalive->signer, &beat->signing, err);
     return code == IBK_OK ? ibk_params_add_text(&beat->headers, "Authorization", ibk_buf_peek(&beat->signing.header), err) : code;
 }
 

@@ -34,7 +34,7 @@ from ibkr_oauth.errors import (
     TransportError,
 )
 from ibkr_oauth.redact import without_query
-from ibkr_oauth.transport import Headers, Request, Response, milliseconds
+from ibkr_oauth.transport import Response, milliseconds
 
 from ._common import check_session, missing
 from ._web_sockets import WebSocketParameters, web_socket_async
@@ -404,8 +404,8 @@ def _refusal_of(refusal: WireResponse, parameters: WebSocketParameters) -> IBKRO
     """What an answer to the handshake means."""
     # Without its date: nothing was signed, so a wrong clock is no reason.
     headers = [(name, value) for name, value in refusal.headers.raw_items() if name.lower() != "date"]
-    request = Request("GET", without_query(parameters.url))
-    response = Response(request, refusal.status_code, Headers(headers), bytes(refusal.body or b""))
+    url, body = without_query(parameters.url), bytes(refusal.body or b"")
+    response = Response("GET", url, refusal.status_code, headers, body)
     return answers.error_of(response) or answers.describe(
         response, ServerError, f"status {refusal.status_code} instead of a web socket"
     )

@@ -110,7 +110,7 @@ def test_types_of_arguments(mailbox, engine):
             engine.submit(key, "GET", url, [], None, True, 1)
         with pytest.raises(kind):
             engine.cancel(key)
-    with pytest.raises(TypeError, match=r"takes 7 arguments \(2 given\)"):
+    with pytest.raises(TypeError, match=r"takes 6 arguments for a request, and 5 more to sign it \(1 given\)"):
         engine.submit(1, "GET")
     assert mailbox.take() == []
 

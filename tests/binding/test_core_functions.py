@@ -249,3 +249,19 @@ def test_what_is_no_url_is_refused():
         _core.may_be_sent("host/x")
     with pytest.raises(TypeError):
         _core.may_be_sent(None)
+
+
+def test_header_values():
+    headers = [("Date", "1"), ("Set-Cookie", "a"), ("set-cookie", "b"), ("Datex", "no"), ("DATE", "2"), ("", "no")]
+    assert _core.header_values(headers, "date") == ["1", "2"]
+    assert _core.header_values(headers, "SET-COOKIE") == ["a", "b"]
+    assert _core.header_values(headers, "x") == []
+    assert _core.header_values([], "date") == []
+    assert _core.header_values([("date", None)], "date") == [None]
+    for wrong in (None, (("a", "b"),), [["a", "b"]], [("a",)], [(1, "b")], [("a", "b"), None]):
+        with pytest.raises(TypeError):
+            _core.header_values(wrong, "a")
+    with pytest.raises(TypeError):
+        _core.header_values([], 1)
+    with pytest.raises(TypeError, match=r"takes 2 arguments \(1 given\)"):
+        _core.header_values([])

@@ -1,5 +1,6 @@
 """HttpClient: values in, values out, the GIL, and how a transfer is stopped. Its wire is tested in C."""
 
+import re
 import threading
 import time
 
@@ -77,8 +78,57 @@ def test_types_of_arguments(client):
             client.send("GET", url, [], None, True, timeout)
     with pytest.raises(OverflowError):
         client.send("GET", url, [], None, True, 2**64)
-    with pytest.raises(TypeError, match=r"takes 6 arguments \(2 given\)"):
+    with pytest.raises(TypeError, match=r"takes 6 arguments for a request, and 5 more to sign it \(2 given\)"):
         client.send("GET", url)
+
+
+@pytest.fixture
+def signer():
+    return _core.RequestSigner(
+        "VECTORKEY", "token", _core.Secret.from_base64("uB3F/ZuM5uKK51tyHhn8j5dNRfA="), "r", "merge"
+    )
+
+
+def test_signed_on_its_way(serve, client, signer):
+    """The header that RequestSigner.sign gives, behind the caller's own, and the query that was signed."""
+    server = serve(lambda head, body: OK)
+    url = server.url + "/orders?a=1"
+    signature = (signer, [("b", "x y")], [("f", "ü")], "abc", 1700000000)
+    client.send("POST", url, [("X-Test", "one")], b"f=%C3%BC", False, 5000, *signature)
+    signed_url, header = signer.sign("POST", url, *signature[1:])
+    lines = server.requests[0][0].decode().splitlines()
+    assert lines[0] == f"POST {signed_url.removeprefix(server.url)} HTTP/1.1"
+    assert signed_url.endswith("/orders?a=1&b=x%20y")
+    assert lines[lines.index("X-Test: one") + 1] == f"Authorization: {header}"
+    assert server.requests[0][1] == b"f=%C3%BC"
+
+
+def test_signed_on_its_way_with_a_nonce_of_its_own(serve, client, signer):
+    server = serve(lambda head, body: OK)
+    for _ in range(40):
+        client.send("GET", server.url + "/", [], None, True, 5000, signer, None, None, None, "1700000000")
+    nonces = [re.findall(rb'oauth_nonce="([0-9a-f]{32})"', head) for head, _ in server.requests]
+    assert len({one for [one] in nonces}) == 40
+
+
+def test_what_cannot_be_signed_is_not_sent(serve, client, signer):
+    server = serve(lambda head, body: OK)
+    request = ("GET", server.url + "/", [], None, True, 5000)
+    for signature, kind in [
+        (("signer", None, None, None, 1), TypeError),
+        ((None, None, None, None, 1), TypeError),
+        ((signer, 5, None, None, 1), TypeError),
+        ((signer, None, 5, None, 1), TypeError),
+        ((signer, None, None, 5, 1), TypeError),
+        ((signer, None, None, None, None), TypeError),
+        ((signer, None, None, None, 2**64), OverflowError),
+        ((signer, None, None, 'a"b', 1), errors.InvalidValue),
+    ]:
+        with pytest.raises(kind):
+            client.send(*request, *signature)
+    with pytest.raises(TypeError, match=r"\(10 given\)"):
+        client.send(*request, signer, None, None, None)
+    assert server.requests == []
 
 
 def test_constructor():

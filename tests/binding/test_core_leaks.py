@@ -77,6 +77,11 @@ def engines(objects) -> None:
         client.submit(1, "GET", "ftp://host", [("a", "b" * 1000)] * 10, b"x" * 1000, True, 1000)
     client.submit(2, "GET", "http://127.0.0.1:1/", [("a", "b" * 1000)] * 10, b"x" * 1000, True, 1000)
     signer = _core.RequestSigner("KEY", "token", objects["secret"], "realm", "merge")
+    with contextlib.suppress(errors.InvalidValue):
+        client.submit(4, "GET", "http://127.0.0.1:1/", [], None, True, 1, signer, [("a", "b" * 1000)], None, '"', 1)
+    client.submit(
+        5, "GET", "http://127.0.0.1:1/", [("a", "b" * 1000)], None, True, 1, signer, [("a", "b" * 1000)], None, None, 1
+    )
     keep_alive = _core.KeepAlive(client, 3, "POST", URL, [("a", "b" * 1000)] * 10, 1000)
     for argument in (signer, None, signer):
         keep_alive.start(argument)

@@ -105,3 +105,23 @@ def test_search_for_primes_ends(progress):
 
 def test_child_of_fork_refuses_and_leaves_the_connection_alone():
     assert run(FORK) == {"child": 0, "reused": True}
+
+
+NONCES = """
+_core.nonce()  # so that some are left of the draw
+there, back = os.pipe()
+child = os.fork()
+made = [_core.nonce() for _ in range(40)]
+if child == 0:
+    os.write(back, json.dumps(made).encode())
+    os._exit(0)
+os.close(back)
+with os.fdopen(there) as pipe:
+    theirs = json.load(pipe)
+os.waitpid(child, 0)
+print(json.dumps({"distinct": len({*made, *theirs})}))
+"""
+
+
+def test_child_of_fork_makes_nonces_of_its_own():
+    assert run(NONCES) == {"distinct": 80}

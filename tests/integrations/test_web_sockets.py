@@ -40,7 +40,6 @@ from ibkr_oauth.integrations import WebSocketParameters, web_socket, web_socket_
 from ibkr_oauth.integrations._web_sockets import _address
 from ibkr_oauth.integrations.websockets import WebSocket
 from ibkr_oauth.sandbox import Sandbox
-from ibkr_oauth.transport import Headers, Request
 
 from .conftest import ACCESS_TOKEN, CONSUMER_KEY, LIVE_SESSION_TOKEN, tls
 
@@ -426,7 +425,7 @@ class Tickle:
     """Answers every request as /tickle does, without a network."""
 
     async def send(self, method: str, url: str, *args: Any, **options: Any) -> Response:
-        return Response(Request(method, url), 200, Headers([]), json.dumps({"session": SESSION}).encode())
+        return Response(method, url, 200, [], json.dumps({"session": SESSION}).encode())
 
     def cancel(self) -> None:
         pass

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from ibkr_oauth import Consumer, SessionClosed
-from ibkr_oauth.transport import Headers, Request, Response
+from ibkr_oauth.transport import Response
 
 from .fake_clock import FakeClock
 
@@ -208,7 +208,7 @@ class FakeService:
         headers = [("content-type", "application/json"), *answer.headers]
         if self.send_date and not any(name.lower() == "date" for name, _ in answer.headers):
             headers.append(("Date", formatdate(self.now(), usegmt=True)))
-        return Response(Request(seen.method, url), answer.status, Headers(headers), answer.content(), 1000)
+        return Response(seen.method, url, answer.status, headers, answer.content(), 1000)
 
     def _note(self, seen: Seen) -> None:
         self.seen.append(seen)

@@ -118,8 +118,9 @@ class Simulation:
     def _send(self, run: Run, step: Send) -> None:
         response, error = None, None
         try:
+            url, headers = step.signed()
             response = self._carrier.send(
-                step.method, step.url, list(step.headers), step.body, timeout=step.timeout, repeatable=step.repeatable
+                step.method, url, list(headers), step.body, timeout=step.timeout, repeatable=step.repeatable
             )
         except Exception as failure:  # noqa: BLE001 - what the flow is to get
             error = failure

@@ -9,14 +9,14 @@ import pytest
 from ibkr_oauth import errors
 from ibkr_oauth.errors import IBKROAuthError
 from ibkr_oauth.redact import mask, redact
-from ibkr_oauth.transport import Headers, Request, Response
+from ibkr_oauth.transport import Headers, Response
 
 BASE = "https://api.ibkr.com/v1/api"
 
 
 def answer(status: int, body: str, path: str = "/portfolio/accounts", **headers: str) -> Response:
     pairs = [(name.replace("_", "-"), value) for name, value in headers.items()]
-    return Response(Request("GET", f"{BASE}{path}?oauth_token=1"), status, Headers(pairs), body.encode())
+    return Response("GET", f"{BASE}{path}?oauth_token=1", status, pairs, body.encode())
 
 
 SEEN = [

@@ -583,7 +583,7 @@ class Carrier:
     def send(self, method, url, headers, body=None, *, timeout, repeatable=None):
         if "refused" in url:
             raise ConnectError("refused by host")
-        return Response(Request(method, url), 404, Headers([]), b"{{}}")
+        return Response(method, url, 404, [], b"{{}}")
     def cancel(self): pass
     def close(self): pass
 

@@ -26,13 +26,14 @@ void ibk_signer_release(struct ibk_signer *signer);
 struct ibk_signing {
     ibk_span method;               /* the input: as sent */
     ibk_span url;                  /* without `query`; afterwards exactly as signed and to be sent */
-    ibk_span nonce;                /* another one for every attempt */
+    ibk_span nonce;                /* another one for every attempt; data NULL: made here */
     ibk_span timestamp;            /* decimal seconds since 1970, by the server's clock */
     struct ibk_params query;       /* to be put into the URL */
     struct ibk_params form;        /* form parameters of the body */
     struct ibk_buf header;         /* the result: the Authorization header's value */
     struct ibk_buf url_with_query; /* what `url` points to where there was a query, else empty */
-    struct ibk_params oauth;       /* in between */
+    struct ibk_buf made_nonce;     /* in between */
+    struct ibk_params oauth;
 };
 
 void ibk_signing_init(struct ibk_signing *signing);
