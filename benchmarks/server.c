@@ -36,6 +36,7 @@
  * long as a whole call, and is nothing that a client could do well or badly.
  */
 #define BUSY_NS 200000
+#define RELAXATIONS 40
 
 struct connection {
     SSL *ssl;
@@ -202,6 +203,18 @@ static long long now_ns(void)
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
+/* Waits for about a microsecond and leaves the core to its other thread, where the client may be at work. */
+static void relax(void)
+{
+    for (int i = 0; i < RELAXATIONS; i++) {
+#if defined(__x86_64__) || defined(__i386__)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        __asm__ volatile("yield");
+#endif
+    }
+}
+
 /* Until a socket has something to read. */
 static void wait_busily(void)
 {
@@ -209,6 +222,7 @@ static void wait_busily(void)
     int ready;
     while ((ready = poll(sockets, socket_count, 0)) == 0 && now_ns() < end) {
         sched_yield(); /* to a client that waits for this processor */
+        relax();
     }
     demand(ready > 0 || poll(sockets, socket_count, -1) > 0, "poll");
 }
