@@ -57,7 +57,8 @@ class Wire:
     def close(self) -> None:
         """Close in order, once everything is sent."""
         self.release()
-        self._transport.close()
+        if not self._transport.is_closing():  # a second time asyncio's TLS would forget its protocol, and fail to abort
+            self._transport.close()
 
     def cut(self) -> None:
         """End the connection with a TCP reset: what the client has not sent or read by then is lost."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import socket
 import ssl
 import threading
 import time
+from asyncio import sslproto
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +17,7 @@ import pytest
 
 from ibkr_oauth.sandbox import Sandbox
 from ibkr_oauth.sandbox.faults import Faults
+from ibkr_oauth.sandbox.wire import Wire
 
 from .conftest import Connect
 from .reference import Client
@@ -244,6 +247,22 @@ def test_nonsense_cannot_be_armed() -> None:
     ):
         with pytest.raises(ValueError, match=r"times|after_bytes|probability|seconds"):
             wrong()
+
+
+def test_a_connection_that_was_closed_twice_can_be_aborted() -> None:
+    """Closing waits for the client's goodbye; a stop does not. Python 3.11's TLS transport breaks on a second close."""
+
+    async def close_twice_and_abort() -> None:
+        loop = asyncio.get_running_loop()
+        protocol = sslproto.SSLProtocol(
+            loop, asyncio.Protocol(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), None, server_side=True
+        )
+        wire = Wire(protocol._get_app_transport())
+        wire.close()
+        wire.close()
+        wire.abort()
+
+    asyncio.run(close_twice_and_abort())
 
 
 # --- Restart --------------------------------------------------------------------------------------
