@@ -29,7 +29,10 @@ def test_it_exports_one_symbol(run, extension):
 def test_it_needs_openssl_libcurl_and_libc_only(run, extension):
     dynamic = run("readelf", "-dW", extension).stdout
     needed = re.findall(r"\(NEEDED\).*\[(.+?)\.so", dynamic)
-    assert sorted(needed) == ["libc", "libcrypto", "libcurl"]
+    loader = {
+        name for name in needed if name.startswith("ld-linux")
+    }  # a part of libc: where each thread's own data are
+    assert sorted(set(needed) - loader) == ["libc", "libcrypto", "libcurl"]
     assert not re.search(r"\(TEXTREL\)", dynamic)
 
 
