@@ -172,6 +172,18 @@ struct block {
     ibk_span body;
 };
 
+/* Labels are shown in errors, so they are words as labels have them and nothing else: "X9.42 DH PARAMETERS". */
+static bool is_label(ibk_span text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t byte = text.data[i];
+        if (!((byte >= 'A' && byte <= 'Z') || (byte >= '0' && byte <= '9') || byte == ' ' || byte == '.')) {
+            return false;
+        }
+    }
+    return text.len > 0 && text.len < IBK_PEM_LABEL_SIZE;
+}
+
 /* The next complete block at or after *position, which moves behind it. */
 static bool next_block(ibk_span text, size_t *position, struct block *out)
 {
@@ -181,7 +193,7 @@ static bool next_block(ibk_span text, size_t *position, struct block *out)
     }
     size_t label = begin + strlen(begin_mark);
     size_t label_len = ibk_span_find(rest_of(text, label), ibk_span_text(dashes));
-    if (label + label_len >= text.len || label_len == 0 || label_len >= IBK_PEM_LABEL_SIZE) {
+    if (label + label_len >= text.len || !is_label(ibk_span_of(text.data + label, label_len))) {
         return false;
     }
     size_t body = label + label_len + strlen(dashes);
@@ -289,7 +301,8 @@ static ibk_code unwrap_base64(struct ibk_buf *text, bool *is_base64, struct ibk_
 static ibk_code no_block(ibk_span text, const char *what, ibk_code bad, struct ibk_error *err)
 {
     if (ibk_span_find(text, ibk_span_text(begin_mark)) != text.len) {
-        return ibk_fail(err, bad, "ibk_pem_read", "%s: a BEGIN line without its END line (%zu bytes: cut off?)", what, text.len);
+        return ibk_fail(err, bad, "ibk_pem_read",
+                        "%s: a BEGIN line without its END line, or with a damaged label (%zu bytes: cut off?)", what, text.len);
     }
     return ibk_fail(err, bad, "ibk_pem_read", "%s: no '-----BEGIN ...-----' line in its %zu bytes", what, text.len);
 }

@@ -261,6 +261,8 @@ static void test_other_kinds_of_files_are_named(void **state)
     check_refused("private RSA key", ibk_span_text(text_of(key, "private_pkcs8_pem")), "PRIVATE KEY", "DH PARAMETERS");
     check_refused("PKCS#1 key", ibk_span_text(text_of(key, "private_pkcs1_pem")), "RSA PRIVATE KEY", "DH PARAMETERS");
     check_refused("public key", ibk_span_text(text_of(key, "public_spki_pem")), "PUBLIC KEY", "DH PARAMETERS");
+    check_refused("a label that would steer a terminal", relabelled(x942, "\x1b[2J"), "label", "BEGIN");
+    check_refused("a label of other words", relabelled(x942, "secret words"), "label", "BEGIN");
     check_refused("certificate", certificate_of(ec), "CERTIFICATE", "DH PARAMETERS");
     check_refused("EC key", encoded_key(ec, "PEM", "type-specific"), "EC PRIVATE KEY", "DH PARAMETERS");
     check_refused("PKCS#8 in DER", der_of_pem(ibk_span_text(text_of(key, "private_pkcs8_pem"))), "PKCS#3", "integers");
