@@ -12,7 +12,7 @@ BIN := .venv/bin
 DIST ?= dist
 SOURCES := $(wildcard csrc/core/*.c csrc/http/*.c csrc/session/*.c csrc/binding/*.c)
 HEADERS := $(wildcard csrc/*/*.h csrc/include/ibk/*.h)
-C_FILES := $(SOURCES) $(HEADERS) $(wildcard tests/c/*.[ch])
+C_FILES := $(SOURCES) $(HEADERS) $(wildcard tests/c/*.[ch] tests/fuzz/*.[ch])
 
 # $(call quietly,TITLE,COMMAND): one line on the terminal; what the command prints goes to build/log, and is shown if it fails.
 define quietly
@@ -40,6 +40,10 @@ check-c: build/done/test ## the unit tests of the C core
 
 check-asan: build/done/test ## the same under the address and undefined behaviour sanitizers
 	@$(MAKE) -C csrc -j$$(getconf _NPROCESSORS_ONLN) check SAN=address,undefined
+
+fuzz: build/done/fuzz .venv/made ## libFuzzer over all that takes text from outside: FUZZ="--seconds 600 --jobs 2"
+	@$(MAKE) -C csrc -j$$(getconf _NPROCESSORS_ONLN) fuzzers CC="$${CLANG:-clang}"
+	@$(BIN)/python tests/fuzz/run.py $(FUZZ)
 
 lint: lint-python lint-types lint-layers lint-format lint-tidy ## style, types, layers and static analysis
 
@@ -77,7 +81,7 @@ clean: ## removes everything that make made, .venv too
 
 # Set-up: done once, and again when what it depends on changes.
 
-build/done/build build/done/test: build/done/%: csrc/tools/system.sh csrc/tools/pythons.sh
+build/done/build build/done/test build/done/fuzz: build/done/%: csrc/tools/system.sh csrc/tools/pythons.sh
 	$(call quietly,looking for compiler and libraries ($*),csrc/tools/system.sh $*)
 	@touch $@
 
@@ -96,4 +100,4 @@ build/done/extension: $(SOURCES) $(HEADERS) csrc/flags.txt csrc/tools/flags.sh c
 .venv/demo: extras := cli,sandbox
 .venv/all: extras := test,bench,lint
 
-.PHONY: help demo test test-slow bench check-c check-asan lint lint-python lint-types lint-layers lint-format lint-tidy format wheel clean
+.PHONY: help demo test test-slow bench check-c check-asan fuzz lint lint-python lint-types lint-layers lint-format lint-tidy format wheel clean

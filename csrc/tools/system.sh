@@ -1,5 +1,5 @@
 #!/bin/sh
-# system.sh build|test: sees to it that the system has what building the package, or testing its C, needs.
+# system.sh build|test|fuzz: sees to it that the system has what building the package, testing its C, or fuzzing it, needs.
 # Nothing missing: does nothing. As root on Debian or Ubuntu: installs it. Elsewhere: says what to install, and fails.
 set -eu
 tools=$(dirname "$0")
@@ -16,6 +16,10 @@ missing() {
         found cmocka
         found jansson
     fi
+    if [ "$1" = fuzz ]; then
+        echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
+            "${CLANG:-clang}" -fsanitize=fuzzer,address -x c - -o /dev/null || echo "clang with libFuzzer" >&3
+    fi
 }
 
 debian="build-essential pkg-config libssl-dev libcurl4-openssl-dev"
@@ -25,6 +29,11 @@ if [ "$1" = test ]; then
     debian="$debian binutils libcmocka-dev libjansson-dev"
     fedora="$fedora binutils libcmocka-devel jansson-devel"
     homebrew="$homebrew binutils cmocka jansson"
+fi
+if [ "$1" = fuzz ]; then
+    debian="$debian clang libclang-rt-dev"
+    fedora="$fedora clang compiler-rt"
+    homebrew="$homebrew llvm"
 fi
 # An interpreter that is good enough is left as it is.
 if [ -z "${PYTHON:-}" ] && ! "$tools/pythons.sh" | grep -q builds; then
