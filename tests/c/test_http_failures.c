@@ -39,6 +39,7 @@ static const struct {
      STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nleaked-by-server\r\n")},
     {"no HTTP", "not HTTP", STEP(ANSWER_CLOSE, "leaked-by-server leaked-by-server\r\n\r\n")},
     {"SSH", "not HTTP", STEP(ANSWER_CLOSE, "SSH-2.0-leaked-by-server\r\n")},
+    {"a status of one digit", "not HTTP", STEP(ANSWER_CLOSE, "HTTP/21.10 0 OK\r\nContent-Length: 0\r\n\r\n")},
     {"HTTP/0.9", "not HTTP", STEP(ANSWER_CLOSE, "<html>leaked-by-server</html>")},
     {"NUL in a header", "", STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\nX: leaked-by\0server\r\nContent-Length: 0\r\n\r\n")},
     {"header without colon", "", STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\nleaked-by-server\r\nContent-Length: 0\r\n\r\n")},
