@@ -99,7 +99,7 @@ ibk_code ibk_mac_once(enum ibk_mac mac, const struct ibk_secret *key, ibk_span m
 {
     struct ibk_mac_key *keyed;
     ibk_code code = ibk_mac_key_new(mac, key, &keyed, err);
-    if (code == IBK_OK) {
+    if (keyed != NULL) {
         code = ibk_mac_compute(keyed, message, out, err);
         ibk_mac_key_free(keyed);
     }
