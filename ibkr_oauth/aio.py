@@ -238,8 +238,8 @@ class AsyncSession(AnySession):
         return await self._run(self._flow.status())
 
     async def refresh(self) -> None:
-        """Another live session token, now."""
-        await self._run(self._flow.renew(self._flow.credential))
+        """Another live session token, agreed on now, whatever the store has."""
+        await self._run(self._flow.renew(self._flow.credential, anew=True))
 
     async def tickle(self) -> Response:
         """One tickle by hand; the answer has the identifier that the web socket needs."""

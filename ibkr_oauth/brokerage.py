@@ -7,7 +7,7 @@ import copy
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from . import answers
-from .errors import BrokerageError, BrokerageRefused, CompetingSession, IBKROAuthError, ServerError
+from .errors import BrokerageError, BrokerageRefused, CompetingSession, IBKROAuthError, ServerError, ServiceError
 from .steps import Enter, Gate, Pause
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Brokerage:
         self._primed = False
         self._was_ours = False  # and ended since
         self._taken = False  # taken over while it was ours: `raise` means that only the caller may take it back
-        self.is_inherited = False  # opened by the process that this one was forked from
+        self.is_inherited = False  # opened by another process, which logs it out itself
         self._failure: IBKROAuthError | None = None
         self._rest = 0.0
         self._rest_ends = 0.0
@@ -117,7 +117,7 @@ class Brokerage:
             self.gate.release()
 
     def close(self, flow: Flow) -> Steps[None]:
-        """Logs out, where this process opened it."""
+        """Logs out, where this session opened it."""
         if self.state == "open" and not self.is_inherited:
             self.state = "not open"
             (yield from flow.own("POST", "/logout", last=True)).raise_for_status()
@@ -190,6 +190,10 @@ class Brokerage:
             self.gate.release()
 
     def _init(self, flow: Flow, compete: bool) -> Steps[BrokerageStatus]:
+        if flow.shares_token and not compete:
+            shared = yield from self._find_open(flow)
+            if shared is not None:
+                return shared
         response = yield from self._ask_for_it(flow, compete)
         status = status_of(response)
         for _ in range(_LOOKS):
@@ -207,6 +211,18 @@ class Brokerage:
             self.state = "refused"
             raise BrokerageRefused(f"the brokerage session was not authenticated within {_LOOKS * _BETWEEN_LOOKS:g} s")
         self._opened(flow)
+        return status
+
+    def _find_open(self, flow: Flow) -> Steps[BrokerageStatus | None]:
+        """Another process with the same token may have it open, and loses it if this one logs out at its end."""
+        try:
+            status = status_of((yield from flow.own("POST", "/iserver/auth/status")))
+        except (BrokerageError, ServiceError):
+            return None  # opening it tells more
+        if not status.authenticated:
+            return None
+        self._opened(flow)
+        self.is_inherited = True
         return status
 
     def _opened(self, flow: Flow) -> None:

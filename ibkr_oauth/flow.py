@@ -40,6 +40,7 @@ from .errors import (
     ReadOnlyError,
     SessionClosed,
     SignatureRejected,
+    StoreError,
     Timeout,
     TransportError,
     UsageError,
@@ -54,6 +55,7 @@ from .transport import Response, milliseconds
 if TYPE_CHECKING:
     from .consumer import Consumer
     from .health import BrokerageStatus, EventHandler, EventKind, Health, SessionState
+    from .stores import Store
     from .tokens import AccessToken, LiveSessionToken
 
 logger = Log("ibkr_oauth.session")
@@ -64,6 +66,9 @@ _WRONG_CLOCK = 10.0
 _LAST_SECONDS = 5.0
 #: Seconds between two attempts to renew a token that is still good.
 _RENEWAL_REST = 30.0
+#: Seconds to wait for another process that agrees on a token, and between two looks whether it has.
+_STORE_PATIENCE = 60.0
+_STORE_REST = 0.05
 #: A token that signed a good call within so many seconds is not the reason of a 401 that gives none.
 _PROVEN = 60.0
 #: Longer than this nobody waits for a penalty: RateLimited says when to come back.
@@ -87,6 +92,7 @@ _COUNTED = (
     "outcomes_unknown",
 )
 _LONGEST_HEADER = 65_536
+_FROM_STORE = " from the store"
 _MAINTENANCE = (502, 503, 504)
 # Answers that may mean more than they say: looked at for what can be mended.
 _TELLING = frozenset((400, 401, 410, 429, 500, *_MAINTENANCE))
@@ -151,6 +157,7 @@ class Flow:
         query_signing: QuerySigning,
         parameters_in: ParametersIn,
         live_session_token: LiveSessionToken | None,
+        store: Store | None,
         cookie: str | None,
         brokerage: BrokerageMode,
         on_competing: CompetingPolicy,
@@ -187,6 +194,7 @@ class Flow:
         self._retries = retries
         self._on_event = on_event
         self._nonce = nonce
+        self._store = store
         self._renewal_gate = new_gate(1)
         self._crowd = new_gate(paths.CONCURRENT_CALLS)
         self._failures = 0  # of renewals
@@ -215,6 +223,11 @@ class Flow:
         self.brokerage.is_inherited = True
         if self.pacer is not None:
             self.pacer.after_fork()
+
+    @property
+    def shares_token(self) -> bool:
+        """Whether other processes may sign with the same live session token."""
+        return self._store is not None
 
     # --- A call of the user's --------------------------------------------------------------------
 
@@ -416,8 +429,11 @@ class Flow:
             self._eager = False
             yield from self.brokerage.need(self, primed=False)
 
-    def renew(self, stale: Credential | None) -> Steps[Credential]:
-        """Another token than `stale`: by one caller, while the others wait and then share the result, good or bad."""
+    def renew(self, stale: Credential | None, *, refused: bool = False, anew: bool = False) -> Steps[Credential]:
+        """Another token than `stale`: by one caller, while the others wait and then share the result, good or bad.
+
+        `refused`: by the service. `anew`: agreed on now, whatever the store has.
+        """
         if self.consumer is None:
             raise UsageError("a session that has only a cookie has no token to renew", advice="Give consumer and keys.")
         self.check_open()
@@ -430,7 +446,7 @@ class Flow:
             if self._failures != failures and self._renewal_error is not None:
                 raise copy.copy(self._renewal_error)
             try:
-                token = yield from self._agree()
+                token, origin = yield from self._obtain(stale, refused=refused, anew=anew)
             except IBKROAuthError as error:
                 self._renewal_error = error
                 self._failures += 1
@@ -440,18 +456,17 @@ class Flow:
             self._renewal_error = None
             first = self.credential is None
             credential = self._take_token(token)
-            self.count("renewals")
             until = f"{token.expires_at:%Y-%m-%d %H:%M:%S}"
-            self.emit("opened" if first else "renewed", f"live session token until {until} UTC")
+            self.emit("opened" if first else "renewed", f"live session token{origin} until {until} UTC")
             yield Adopt(credential.signer)
             return credential
         finally:
             self._renewal_gate.release()
 
-    def renew_quietly(self, stale: Credential) -> Steps[None]:
+    def renew_quietly(self, stale: Credential, *, refused: bool = False) -> Steps[None]:
         """In the background: what goes wrong is an event, and tried again later."""
         try:
-            yield from self.renew(stale)
+            yield from self.renew(stale, refused=refused)
         except IBKROAuthError as error:
             self._next_renewal = self.clock.steady() + _RENEWAL_REST
             if not self.closed:
@@ -476,7 +491,75 @@ class Flow:
         if self._renewing or (not refused and self.clock.steady() < self._next_renewal):
             return None
         self._renewing = True
-        return self.renew_quietly(stale)
+        return self.renew_quietly(stale, refused=refused)
+
+    def _obtain(self, stale: Credential | None, *, refused: bool, anew: bool) -> Steps[tuple[LiveSessionToken, str]]:
+        """A token, and words on where it comes from: the store, where another process or an earlier run has put a good
+        one there, or else the service, and then it goes into the store. Nothing that is wrong with a store is worth an
+        error."""
+        store = self._store
+        if store is None:
+            return (yield from self._agree()), ""
+        kept = None if anew else (yield from self._kept(store, stale, refused))
+        if kept is not None:
+            return kept, _FROM_STORE
+        is_locked = yield from self._lock(store)
+        try:
+            kept = None if anew else (yield from self._kept(store, stale, refused))
+            if kept is not None:
+                return kept, _FROM_STORE
+            token = yield from self._agree()
+            try:
+                store.save(token, self.base_url)
+            except StoreError as error:
+                logger.log(WARNING, "the live session token is not kept: %s", error.message)
+            return token, ""
+        finally:
+            if is_locked:
+                store.unlock()
+
+    def _lock(self, store: Store) -> Steps[bool]:
+        """Waits for whoever agrees on a token, though not for ever: a process may have been stopped meanwhile."""
+        until = self.clock.steady() + _STORE_PATIENCE
+        try:
+            while not store.try_lock():
+                if self.clock.steady() >= until:
+                    logger.log(WARNING, "%r has been locked for %.0f s: going on without", store, _STORE_PATIENCE)
+                    return False
+                yield Pause(_STORE_REST)
+        except StoreError as error:
+            logger.log(WARNING, "%s", error.message)
+            return False
+        return True
+
+    def _kept(self, store: Store, stale: Credential | None, refused: bool) -> Steps[LiveSessionToken | None]:
+        """The store's token, where it is another than `stale` and better."""
+        assert self.consumer is not None
+        assert self.access_token is not None
+        try:
+            token = store.load(self.consumer.key, self.access_token.token, self.base_url)
+        except StoreError as error:
+            logger.log(WARNING, "%s", error.message)
+            return None
+        if token is None or token.expires_at.timestamp() - self.server_clock.now() < _LAST_SECONDS:
+            return None
+        if stale is None:
+            return token
+        if token == stale.token or (not refused and token.expires_at <= stale.token.expires_at):
+            return None
+        # What ended the one token may have ended the other, and the caller's request is sent anew only once.
+        return token if not refused or (yield from self._is_accepted(token)) else None
+
+    def _is_accepted(self, token: LiveSessionToken) -> Steps[bool]:
+        """Asks the service. Where no answer comes, the caller's own call will tell."""
+        probe = Call("POST", "/tickle", f"{self.base_url}/tickle", self.timeout, own=True)
+        self._prepare_attempt(probe, self._credential_of(token), self.clock.steady())
+        try:
+            response: Response = yield probe
+        except TransportError:
+            return True
+        self._look(probe, response)
+        return response.status_code not in (401, 410)
 
     def _agree(self) -> Steps[LiveSessionToken]:
         """A token from the service. Safe to repeat, each time with a new half and a new signature."""
@@ -504,7 +587,9 @@ class Flow:
                 self._look(call, response)
                 error = self._error_of(response, call)
                 if error is None:
-                    return exchange.finish(response, datetime.fromtimestamp(self.server_clock.now(), UTC))
+                    token = exchange.finish(response, datetime.fromtimestamp(self.server_clock.now(), UTC))
+                    self.count("renewals")
+                    return token
             except (TransportError, LiveSessionTokenError) as failure:
                 if isinstance(failure, LiveSessionTokenMismatch):
                     raise
@@ -515,6 +600,10 @@ class Flow:
             yield Pause(wait)
 
     def _take_token(self, token: LiveSessionToken) -> Credential:
+        self.credential = self._credential_of(token)
+        return self.credential
+
+    def _credential_of(self, token: LiveSessionToken) -> Credential:
         if self.consumer is None or self.access_token is None:
             raise UsageError("a live session token needs its consumer and access token", advice="Give both, or none.")
         if token.access_token not in (None, self.access_token.token) or token.consumer_key not in (
@@ -528,8 +617,7 @@ class Flow:
         signer = _core.RequestSigner(
             self.consumer.key, self.access_token.token, token._secret, self.consumer.realm, self._query_signing
         )
-        self.credential = Credential(token, signer, self.server_clock.now())
-        return self.credential
+        return Credential(token, signer, self.server_clock.now())
 
     # --- Waiting and repeating -------------------------------------------------------------------
 
@@ -661,7 +749,7 @@ class Flow:
         if not stale and not gone:
             return False
         call.mended |= {"token"}
-        yield from self.renew(credential)
+        yield from self.renew(credential, refused=True)
         return stale or call.repeatable
 
     def _token_is_dead(self, call: Call, credential: Credential) -> Steps[bool]:

@@ -42,7 +42,7 @@ class Counters(NamedTuple):
 
     requests: int = 0  # answered ones, the session's own calls included
     retries: int = 0
-    renewals: int = 0  # live session tokens obtained, the first one included
+    renewals: int = 0  # live session tokens agreed on with the service, the first one included
     brokerage_openings: int = 0
     tickles: int = 0  # good ones of the keep-alive
     tickle_failures: int = 0

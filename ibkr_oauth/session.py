@@ -27,6 +27,7 @@ from .transport import DEFAULT_CONNECT_TIMEOUT, DEFAULT_TIMEOUT, Response, Trans
 if TYPE_CHECKING:
     from .health import BrokerageStatus, EventHandler, Health
     from .integrations import WebSocketParameters
+    from .stores import Store
 
 logger = Log("ibkr_oauth.session")
 
@@ -65,6 +66,7 @@ class SessionOptions(TypedDict, total=False):
     query_signing: QuerySigning
     parameters_in: ParametersIn
     live_session_token: LiveSessionToken | None
+    store: Store | None
     cookie: str | None
     brokerage: BrokerageMode
     on_competing: CompetingPolicy
@@ -105,6 +107,22 @@ class AnySession:
 
         settings = config.from_env()
         return cls(settings.consumer(), settings.access_token(), **cast("SessionOptions", settings.options() | options))
+
+    @classmethod
+    def from_profile(cls, name: str | None = None, **options: Unpack[SessionOptions]) -> Self:
+        """With the settings of a profile, see `config`; keyword arguments come first.
+
+        `name`: by default the profile that IBKR_OAUTH_PROFILE names, or else the file's default one. What the profile
+        lacks comes from the environment. Processes of one profile, and its next runs, share a live session token:
+        `store=None` keeps it to this session.
+
+        Raises ConfigurationError and its kinds where the profile, or one of the keys in it, cannot be used.
+        """
+        from . import config  # noqa: PLC0415 - as above
+
+        settings = config.load(name)
+        defaults = settings.options() if "store" in options else {"store": settings.store(), **settings.options()}
+        return cls(settings.consumer(), settings.access_token(), **cast("SessionOptions", defaults | options))
 
     @property
     def base_url(self) -> str:
@@ -200,7 +218,10 @@ class Session(AnySession):
     - `timeout`: for each attempt of a call; `connect_timeout`: of that for name, TCP and TLS.
     - `ca_file`: PEM of the authorities to trust, else the system's. `proxy`: URL.
     - `query_signing`, `parameters_in`: see `OAuthClient`.
-    - `live_session_token`: one that you have already. `cookie`: the value of the cookie `api` of a session that exists:
+    - `live_session_token`: one that you have already.
+    - `store`: where the live session token is kept between runs, shared with other processes of the same user: see
+      `stores.FileStore`. None: it ends with the session.
+    - `cookie`: the value of the cookie `api` of a session that exists:
       without consumer and access token, calls then go unsigned, as IBKR's older documentation has it.
     - `brokerage`: `lazy` opens the brokerage session when a path needs it, `eager` with the first call, `never` not.
     - `on_competing`: another login of the user name holds the brokerage session. `raise` raises CompetingSession, and
@@ -362,8 +383,8 @@ class Session(AnySession):
         return self._run(self._flow.status())
 
     def refresh(self) -> None:
-        """Another live session token, now."""
-        self._run(self._flow.renew(self._flow.credential))
+        """Another live session token, agreed on now, whatever the store has."""
+        self._run(self._flow.renew(self._flow.credential, anew=True))
 
     def tickle(self) -> Response:
         """One tickle by hand; the answer has the identifier that the web socket needs."""
@@ -583,6 +604,7 @@ def make_flow(
         query_signing=query_signing,
         parameters_in=parameters_in,
         live_session_token=options.get("live_session_token"),
+        store=options.get("store"),
         cookie=options.get("cookie"),
         brokerage=brokerage,
         on_competing=on_competing,
@@ -619,6 +641,9 @@ def _check_types(consumer: object, access_token: object, options: SessionOptions
         value = options.get(name)
         if value is not None and not callable(value):
             raise TypeError(f"{name} must be callable, not {type(value).__name__}")
+    store = options.get("store")
+    if store is not None and not all(hasattr(store, name) for name in ("load", "save", "try_lock", "unlock")):
+        raise TypeError(f"store must be a stores.FileStore, or made like one, not {type(store).__name__}")
 
 
 def _is_number(value: object) -> bool:

@@ -6,7 +6,7 @@ import json
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
 
 import click
 
@@ -18,7 +18,9 @@ from . import EXIT_USAGE, missing_extra
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ibkr_oauth import Session, config
     from ibkr_oauth.sandbox import Sandbox
+    from ibkr_oauth.session import SessionOptions
 
 EXIT_UNEXPECTED = 1
 EXIT_INTERRUPTED = 130
@@ -50,6 +52,7 @@ class Settings:
 
     json: bool = False
     debug: bool = False
+    profile: str | None = None
 
 
 def settings(ctx: click.Context) -> Settings:
@@ -85,6 +88,53 @@ def debug_option(command: _Decorated) -> _Decorated:
         callback=_keep_debug,
         help="Show the traceback of an error.",
     )(command)
+
+
+def _keep_profile(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    settings(ctx).profile = value or settings(ctx).profile
+
+
+def profile_option(command: _Decorated) -> _Decorated:
+    """`--profile`: whose settings `load_settings` and `open_session` use."""
+    return click.option(
+        "--profile",
+        metavar="NAME",
+        expose_value=False,
+        callback=_keep_profile,
+        shell_complete=_complete_profile,
+        help="Use this profile of the configuration file; by default IBKR_OAUTH_PROFILE, else its default profile.",
+    )(command)
+
+
+def _complete_profile(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    from ibkr_oauth import config  # noqa: PLC0415 - as below
+
+    try:
+        return [name for name in config.profile_names() if name.startswith(incomplete)]
+    except errors.ConfigurationError:
+        return []
+
+
+def load_settings(ctx: click.Context) -> config.Settings:
+    """Those of the profile that was chosen, of the environment and of the configuration file. Raises
+    ConfigurationError."""
+    from ibkr_oauth import config  # noqa: PLC0415 - `--help` does without
+
+    return config.load(settings(ctx).profile)
+
+
+def open_session(ctx: click.Context, **options: Unpack[SessionOptions]) -> Session:
+    """A session with those settings. Commands share its live session token: it is kept in the
+    profile's store.
+
+    Nothing is sent yet, and no tickle will be: commands are short. Raises ConfigurationError and
+    UsageError.
+    """
+    from ibkr_oauth import Session  # noqa: PLC0415 - as above
+
+    found = load_settings(ctx)
+    defaults = {"keep_alive": None, "store": found.store(), **found.options()}
+    return Session(found.consumer(), found.access_token(), **cast("SessionOptions", {**defaults, **options}))
 
 
 def make_console(*, stderr: bool = False) -> Console:

@@ -147,6 +147,7 @@ def test_it_works_in_an_isolated_subinterpreter(run, folder, newer):
 def test_a_session_lives_in_an_isolated_subinterpreter(run, folder, newer, pem, tmp_path):
     for name, key in (("private_signature", "signing"), ("private_encryption", "encryption"), ("dhparam", "dh_params")):
         (tmp_path / f"{name}.pem").write_text(pem[key])
+        (tmp_path / f"{name}.pem").chmod(0o600)
     with Sandbox(tls=True) as sandbox:
         sandbox.register("ABCDEFGHI", pem["signing_public"], pem["encryption_public"], pem["dh_params"])
         token, secret = sandbox.grant("ABCDEFGHI")

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, get_args
 import pytest
 
 import ibkr_oauth
-from ibkr_oauth import AccessToken, Consumer, Session, config, health, paths
+from ibkr_oauth import AccessToken, Consumer, Session, config, files, health, paths
 from ibkr_oauth.flow import Flow
 from ibkr_oauth.sandbox import Sandbox
 from ibkr_oauth.session import SessionOptions
@@ -53,8 +53,9 @@ def promised(code: str) -> list[str]:
 class Reader:
     """Somebody who types in the snippets of a page, one after the other."""
 
-    def __init__(self, sandbox: Sandbox, pem: dict[str, str], keys: Path) -> None:
+    def __init__(self, sandbox: Sandbox, pem: dict[str, str], keys: Path, patch: pytest.MonkeyPatch) -> None:
         self.sandbox = sandbox
+        self._patch = patch
         self._pem = pem
         self._keys = keys
         self._names: dict[str, Any] = {"__name__": "docs"}
@@ -84,8 +85,22 @@ class Reader:
 
     def _helpers(self) -> dict[str, Any]:
         """For the comments above snippets: what they make is there for the page, too."""
-        self._names |= {"sandbox": self.sandbox, "start": self._start, "session_cookie": self._session_cookie}
+        self._names |= {
+            "sandbox": self.sandbox,
+            "start": self._start,
+            "session_cookie": self._session_cookie,
+            "save_profile": self._save_profile,
+        }
         return self._names
+
+    def _save_profile(self, name: str) -> None:
+        """The settings of the environment as a profile, which only this page knows of."""
+        folders = {"IBKR_OAUTH_CONFIG": str(self._keys / "config.toml"), "XDG_STATE_HOME": str(self._keys / "state")}
+        for variable, path in folders.items():
+            self._patch.setenv(variable, path)
+        settings = config.from_env()
+        found = {one: settings.get(one) for one in config.NAMES}
+        config.save_profile(name, {one: value.text for one, value in found.items() if value is not None})
 
     def _start(self, **options: Any) -> Sandbox:
         """Another sandbox; its settings are those of the environment from now on."""
@@ -110,7 +125,7 @@ def reader(sandbox: Sandbox, pem: dict[str, str], tmp_path: Path, monkeypatch: p
     for name, value in settings_for(sandbox, pem, tmp_path).items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
-    reading = Reader(sandbox, pem, tmp_path)
+    reading = Reader(sandbox, pem, tmp_path, monkeypatch)
     try:
         yield reading
     finally:
@@ -190,8 +205,10 @@ def made_with(consumer: Any, access_token: Any) -> dict[str, Any]:
 
 
 def test_variables() -> None:
-    told = {name for ours, theirs, _ in table("sessions.md", "Variable") for name in (ours, theirs) if name}
-    read = {name for setting in config._SETTINGS for name in setting.variables} | {config._KEYS_DIR}
+    rows = table("sessions.md", "Variable")
+    told = {name for ours, theirs, _ in rows for name in (ours, *theirs.split(", ")) if name}
+    read = {name for setting in config._SETTINGS for name in setting.variables}
+    read |= {config._KEYS_DIR, config._PROFILE, config._CONFIG, config._KEY_PASSWORD, files.INSECURE_PERMISSIONS}
     assert told == read
 
 

@@ -28,6 +28,7 @@ def settings_for(sandbox: Sandbox, pem: dict[str, str], keys: Path) -> dict[str,
     """The variables of a first party, whose keys are put into that folder."""
     for name, key in (("private_signature", "signing"), ("private_encryption", "encryption"), ("dhparam", "dh_params")):
         (keys / f"{name}.pem").write_text(pem[key])
+        (keys / f"{name}.pem").chmod(0o600)
     access_token, secret = sandbox.grant(CONSUMER_KEY)
     return {
         "IBKR_OAUTH_KEYS_DIR": str(keys),

@@ -29,6 +29,7 @@ def run(code: str) -> str:
 def keys_into(folder: Path, pem: dict[str, str]) -> None:
     for name, key in (("private_signature", "signing"), ("private_encryption", "encryption"), ("dhparam", "dh_params")):
         (folder / f"{name}.pem").write_text(pem[key])
+        (folder / f"{name}.pem").chmod(0o600)
 
 
 def test_every_snippet_is_known(project: Path) -> None:

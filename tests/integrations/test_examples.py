@@ -42,5 +42,6 @@ def test_example(
         monkeypatch.setenv(f"IBKR_OAUTH_{variable}", value)
     for file, key in (("private_signature", "signing"), ("private_encryption", "encryption"), ("dhparam", "dh_params")):
         (tmp_path / f"{file}.pem").write_text(pem[key])
+        (tmp_path / f"{file}.pem").chmod(0o600)
     runpy.run_path(str(project / "examples" / f"{name}.py"), run_name="__main__")
     assert output in capsys.readouterr().out
