@@ -155,8 +155,7 @@ class ConsumerNotActive(AuthorizationError):
     default_code = "consumer_not_active"
     default_advice = (
         "Check the spelling (IBKR stores consumer keys in upper case). New keys become active at an IBKR reset: often "
-        "overnight, "
-        "officially after the weekend, up to two weeks were reported."
+        "overnight, officially after the weekend, up to two weeks were reported. `ibkr-oauth wait` tells when."
     )
 
 
@@ -183,9 +182,8 @@ class AccessTokenUnknown(AuthorizationError):
 class SignatureRejected(AuthorizationError):
     default_code = "signature_rejected"
     default_advice = (
-        "Compare the signing key's fingerprint with the public key in the portal, and check that the access token "
-        "secret belongs "
-        "to the encryption key."
+        "Compare the signing key's fingerprint (`ibkr-oauth keys check`) with the public key in the portal, and check "
+        "that the access token secret belongs to the encryption key."
     )
 
 
@@ -232,8 +230,7 @@ class BrokerageRefused(BrokerageError):
     default_code = "brokerage_refused"
     default_advice = (
         "OAuth works; IBKR refused the brokerage session. Seen on new or paper users and accounts without trading "
-        "permission. "
-        "/portfolio works meanwhile."
+        "permission. /portfolio works meanwhile."
     )
 
 
@@ -359,12 +356,12 @@ class UsedAfterFork(UsageError):
 
 class ReadOnlyError(UsageError):
     default_code = "read_only"
-    default_advice = "The session is read-only by your own setting."
+    default_advice = "Nothing was sent: read-only is your own setting. Make a session without it for this call."
 
 
 class StoreError(IBKROAuthError):
     default_code = "store"
-    default_advice = "Check the place where tokens are kept."
+    default_advice = "Make room, or give another place; tokens that are lost there are agreed on anew."
 
 
 #: What the C core reports, by its code (csrc/include/ibk/error.h): the class, and advice where the class's own does not

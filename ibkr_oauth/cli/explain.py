@@ -1,0 +1,119 @@
+"""`ibkr-oauth explain`: what an answer or an error means, and what to do."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from ibkr_oauth.redact import redact
+
+from . import common
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from ibkr_oauth import advice
+
+#: How many explanations are told; the best one comes first, and the others seldom help.
+_MOST = 3
+#: Bytes that are read from standard input.
+_MAX_TEXT = 200_000
+
+
+@click.command("explain")
+@click.argument("text", nargs=-1)
+@common.json_option
+@common.debug_option
+@click.pass_context
+def command(ctx: click.Context, text: tuple[str, ...], as_json: bool) -> None:
+    """Say what TEXT means: a message, a JSON body, a whole answer, a traceback, a line of a log.
+
+    Without TEXT, or with -, it is read from standard input. Nothing is sent. Ends with 1 where
+    nobody knows the text.
+    """
+    from ibkr_oauth import advice  # noqa: PLC0415 - `--help` does without
+
+    given = " ".join(text)
+    if given in ("", "-"):
+        if sys.stdin.isatty():
+            click.echo("Paste the message, then press Ctrl-D:", err=True)
+        given = sys.stdin.buffer.read(_MAX_TEXT).decode(errors="replace")
+    if not given.strip():
+        raise click.UsageError("there is no text: give it as an argument, or on standard input")
+    heard = advice.hear(given)
+    entries = advice.explain_heard(heard)
+    is_known = bool(entries) and advice.is_recognised(entries[0], heard)
+    if as_json:
+        common.print_json(_as_document(heard, entries, is_known))
+    else:
+        _show(heard, entries, is_known)
+    ctx.exit(0 if entries else 1)
+
+
+def _words(heard: advice.Heard) -> str:
+    """What was made out of it, in one line and without secrets."""
+    words = " ".join(redact(heard.text, limit=200).split())
+    return " ".join(part for part in (str(heard.status or ""), redact(heard.path), words) if part)
+
+
+def _as_document(heard: advice.Heard, entries: list[advice.Entry], is_known: bool) -> dict[str, object]:
+    return {
+        "heard": {
+            "status": heard.status,
+            "path": redact(heard.path) or None,
+            "text": redact(heard.text),
+            "error": None if heard.kind is None else heard.kind.__name__,
+        },
+        "recognised": is_known,
+        "explanations": [
+            {
+                "id": entry.id,
+                "says": entry.says,
+                "status": list(entry.status),
+                "error": entry.kind.__name__,
+                "code": entry.kind.default_code,
+                "means": entry.means,
+                "causes": list(entry.causes),
+                "remedy": entry.remedy,
+            }
+            for entry in entries[:_MOST]
+        ],
+    }
+
+
+def _show(heard: advice.Heard, entries: list[advice.Entry], is_known: bool) -> None:
+    from rich.text import Text  # noqa: PLC0415 - `--help` does without
+
+    console = common.make_console()
+    lines = Text.assemble((f"heard: {common.printable(_words(heard))}\n", "dim"))
+    if not entries:
+        lines.append("\nThis text is not known.\n", "bold")
+        lines.append(
+            "\nWhat to do: give the whole answer, with its status and body, for instance\n"
+            "  curl -i … 2>&1 | ibkr-oauth explain\n"
+            "or let `ibkr-oauth doctor` look for the cause. If it is IBKR's, report the text with its status and\n"
+            "path, so that it can be added.\n"
+        )
+    elif not is_known:
+        what = f"its status {heard.status}" if heard.kind is None else f"the error {heard.kind.__name__}"
+        lines.append(f"\nThe text itself is not known. This is what {what} means:\n", "yellow")
+    for number, entry in enumerate(entries[:_MOST]):
+        if number == 1:
+            lines.append("\nLess likely:\n", "dim")
+        _append(lines, entry, in_full=number == 0)
+    console.print(lines, end="", soft_wrap=not console.is_terminal)
+
+
+def _append(lines: Text, entry: advice.Entry, *, in_full: bool) -> None:
+    if not in_full:
+        lines.append(f"  {entry.says}: {entry.means}\n")
+        return
+    lines.append(f"\n{entry.means}\n", "bold")
+    lines.append("\nLikely causes:\n")
+    for cause in entry.causes:
+        lines.append(f"  - {cause}\n")
+    lines.append("\nWhat to do: ")
+    lines.append(f"{entry.remedy}\n", "green")
+    lines.append(f"\nThe library raises {entry.kind.__name__}.\n", "dim")
