@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from support.cli_account import Account
 
 from ibkr_oauth import DHParameters
 from ibkr_oauth.cli.app import program
 from ibkr_oauth.keygen import KeyFiles, generate_keys
+from ibkr_oauth.sandbox import Sandbox
 
 Run = Callable[..., Result]
 
@@ -40,3 +43,14 @@ def key_directory(key_files: KeyFiles, tmp_path: Path) -> Path:
     for path in key_files.directory.iterdir():
         (directory / path.name).write_bytes(path.read_bytes())
     return directory
+
+
+@pytest.fixture
+def account(key_files: KeyFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    """A consumer at a sandbox of its own, set in the environment: nothing else of ours is there."""
+    home = tmp_path / "home"
+    home.mkdir()
+    with Sandbox(tls=True) as sandbox:
+        made = Account(sandbox, key_files, home)
+        monkeypatch.setattr(os, "environ", dict(made.environment))
+        yield made

@@ -1,0 +1,157 @@
+"""`ibkr-oauth status`: it looks, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pexpect
+import pytest
+from support.cli_account import Account, calls
+
+from ibkr_oauth import Session
+
+from .conftest import Run
+
+
+def look(run: Run) -> dict[str, object]:
+    done = run("status", "--json")
+    assert done.exit_code == 0, done.output
+    document: dict[str, object] = json.loads(done.stdout)
+    return document
+
+
+def test_a_signed_session(run: Run, account: Account) -> None:
+    document = look(run)
+    assert document["tier"] == "signed session"
+    assert (document["authenticated"], document["competing"], document["problem"]) == (False, False, None)
+    remaining = document["token_remaining"]
+    assert isinstance(remaining, float)
+    assert 86_000 < remaining < 86_500
+    assert document["base_url"] == account.sandbox.base_url
+    assert calls(account.sandbox, "/iserver/auth/ssodh/init") == 0
+
+
+def test_a_brokerage_session_is_seen_and_left_alone(run: Run, account: Account) -> None:
+    with Session.from_env(keep_alive=None) as other:
+        other.brokerage.open()
+        document = look(run)
+        assert (document["tier"], document["authenticated"]) == ("brokerage session", True)
+        assert isinstance(document["server"], str)
+        assert calls(account.sandbox, "/iserver/auth/ssodh/init") == 1
+        assert calls(account.sandbox, "/logout") == 0
+        assert other.status().authenticated
+
+
+def test_another_login_is_named_and_not_thrown_out(run: Run, account: Account) -> None:
+    account.sandbox.compete_from("TWS")
+    document = look(run)
+    assert (document["competing"], document["authenticated"]) == (True, False)
+    text = run("status").stdout
+    assert "second user name" in text
+    assert calls(account.sandbox, "/iserver/auth/ssodh/init") == 0
+    with Session.from_env(keep_alive=None) as session:
+        assert session.status().competing
+
+
+def test_in_words(run: Run, account: Account) -> None:
+    done = run("status")
+    assert done.exit_code == 0
+    for words in ("COMMANDER at ", "signed session", "token good for  24 h 0 min", "clock           right"):
+        assert words in done.stdout
+    account.check_no_secret(done.output)
+    assert account.token not in done.output
+
+
+def test_a_wrong_clock_is_told(run: Run, account: Account) -> None:
+    account.sandbox.skew(-300)
+    assert "s ahead of the server's" in run("status").stdout
+
+
+def test_an_ibind_users_environment_works_unchanged(
+    run: Run, account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    monkeypatch.setattr(os, "environ", account.ibind)
+    assert not [name for name in account.ibind if name.startswith("IBKR_OAUTH_") and name != "IBKR_OAUTH_CA_FILE"]
+    document = look(run)
+    assert (document["consumer_key"], document["tier"]) == ("COMMANDER", "signed session")
+    assert document["base_url"] == account.sandbox.base_url
+
+
+def test_what_is_wrong_ends_it_with_its_family(run: Run, account: Account) -> None:
+    account.sandbox.deactivate_consumer("COMMANDER")
+    done = run("status")
+    assert done.exit_code == 4
+    assert "invalid consumer" in done.stderr
+    account.check_no_secret(done.output)
+
+
+# --- The live view --------------------------------------------------------------------------------
+
+
+@contextmanager
+def watching(account: Account, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-u", "-m", "ibkr_oauth", "status", "--watch", "--interval", "0.5", *arguments]
+    with subprocess.Popen(
+        command, env=account.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_watching_as_json_is_a_line_for_each_look(account: Account) -> None:
+    with watching(account, "--json") as process:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        assert (first["tier"], first["problem"]) == ("signed session", None)
+        account.sandbox.maintenance()
+        documents = [json.loads(process.stdout.readline()) for _ in range(2)]
+        assert any("503" in (document["problem"] or "") for document in documents)
+        account.sandbox.maintenance(False)
+        until = time.monotonic() + 20
+        while json.loads(process.stdout.readline())["problem"] is not None:
+            assert time.monotonic() < until, "it did not recover"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (0, "")
+    assert calls(account.sandbox, "/iserver/auth/ssodh/init") == 0
+    assert calls(account.sandbox, "/logout") == 0
+
+
+def test_watching_in_a_pipe_is_a_line_for_each_look(account: Account) -> None:
+    with watching(account) as process:
+        assert process.stdout is not None
+        assert "signed session, token good for 24 h 0 min" in process.stdout.readline()
+        assert "signed session" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def test_the_live_view_on_a_terminal_shows_changes_and_ends_with_ctrl_c(account: Account) -> None:
+    with pexpect.spawn(
+        sys.executable,
+        ["-m", "ibkr_oauth", "status", "--watch", "--interval", "0.5"],
+        env={**account.environment, "TERM": "xterm"},  # type: ignore[arg-type]
+        encoding="utf-8",
+        timeout=30,
+        dimensions=(40, 120),
+    ) as terminal:
+        terminal.expect_exact("signed session")
+        account.sandbox.compete_from("TWS")
+        terminal.expect_exact("second user name")
+        terminal.sendintr()
+        terminal.expect(pexpect.EOF)
+        shown = str(terminal.before)
+    assert terminal.exitstatus == 0
+    assert "Traceback" not in shown
+    assert "\x1b[?25h" in shown  # the cursor is back
