@@ -66,6 +66,7 @@ def plant(project: Path, tmp_path: Path) -> Callable[[str, str], set[str]]:
         ("ibkr_oauth/signing.py", "from http import client"),
         ("ibkr_oauth/oauth.py", "import urllib.request"),
         ("ibkr_oauth/oauth.py", "def f():\n    import requests"),
+        ("ibkr_oauth/stores.py", "def f():\n    import keyring"),
         ("ibkr_oauth/sandbox/planted.py", "from ibkr_oauth import _core"),
         ("ibkr_oauth/sandbox/planted.py", "from ..signing import base_string"),
         ("ibkr_oauth/sandbox/planted.py", "import ibkr_oauth.consumer"),
@@ -88,6 +89,7 @@ def test_a_violation_is_named_with_its_place(plant, tmp_path, file, line):
         ("csrc/session/planted.c", '#include "ibk/engine.h"\n#include "ibk/signer.h"'),
         ("csrc/binding/planted.c", '#include <Python.h>\n#include "ibk/oauth.h"'),
         ("ibkr_oauth/signing.py", "from http import HTTPStatus\nfrom . import _core"),
+        ("ibkr_oauth/config.py", "def f():\n    from tomlkit import parse"),
         ("ibkr_oauth/sandbox/planted.py", "import hmac, ssl, cryptography\nfrom . import state"),
     ],
 )
