@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from ibkr_oauth.clock import Clock
 from ibkr_oauth.config import Settings
@@ -56,10 +56,14 @@ def _all(settings: Settings, clock: Clock, *, is_offline: bool) -> Iterator[Find
                 blocked = blocked or finding
     if is_offline:
         return
-    if blocked is not None:
-        for step in ONLINE:
-            yield skipped(step, f"not tried: {blocked.title.lower()} comes first")
-        return
+    if blocked is None:
+        yield from _online(parts, clock, broken)
+    else:
+        yield from _left_out(ONLINE, blocked)
+
+
+def _online(parts: offline.Parts, clock: Clock, broken: Finding | None) -> Iterator[Finding]:
+    """`broken`: the first thing that is wrong with files and values; then nothing can be signed."""
     told: set[str] = set()
     last = broken
     for finding in online.check(parts, clock, is_sound=broken is None):
@@ -67,7 +71,10 @@ def _all(settings: Settings, clock: Clock, *, is_offline: bool) -> Iterator[Find
         told.add(finding.id)
         if finding.state == "bad":
             last = finding
-    for step in ONLINE:
-        if step not in told:
-            assert last is not None
-            yield skipped(step, f"not tried: {last.title.lower()} comes first")
+    if last is not None:
+        yield from _left_out((step for step in ONLINE if step not in told), last)
+
+
+def _left_out(steps: Iterable[str], why: Finding) -> Iterator[Finding]:
+    for step in steps:
+        yield skipped(step, f"not tried: {why.title.lower()} comes first")
