@@ -13,11 +13,27 @@ from . import common
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Name, module, and the line in the list. A command module is imported when its command is called.
+#: Name, where the command is, and the line in the list. A command's module is imported when it is called.
 COMMANDS = {
-    "demo": (".demo", "Show every leg of the login, against a sandbox on this machine."),
-    "keygen": (".keygen", "Make the keys and parameters that IBKR's portal asks for."),
-    "sandbox": (".sandbox", "Play IBKR on this machine, for programs in any language."),
+    "init": (".init:command", "Set up: keys, IBKR's portal, token, profile, and a first signed call."),
+    "keygen": (".keygen:command", "Make the keys and parameters that IBKR's portal asks for."),
+    "keys": (".keys:command", "Say what each key file is and where it belongs."),
+    "import": (".imports:command", "Take over the set-up of another client."),
+    "config": (".config:command", "Show the settings and where each of them comes from."),
+    "login": (".login:command", "Third parties: let a user grant access, and keep the access token."),
+    "doctor": (".doctor:command", "Find out what is wrong, and on which side."),
+    "wait": (".wait:command", "Wait until IBKR has activated a new consumer key."),
+    "token": (".token:command", "Show, renew or forget the live session token."),
+    "status": (".status:command", "Show the state of the session."),
+    "get": (".call:get", "Make a signed GET."),
+    "post": (".call:post", "Make a signed POST."),
+    "put": (".call:put", "Make a signed PUT."),
+    "delete": (".call:delete", "Make a signed DELETE."),
+    "sign": (".sign:command", "Print the Authorization header for a request."),
+    "explain": (".explain:command", "Say what an answer or error of IBKR's means."),
+    "logout": (".logout:command", "End the brokerage session."),
+    "sandbox": (".sandbox:command", "Play IBKR on this machine, for programs in any language."),
+    "demo": (".demo:command", "Show every leg of the login, against a sandbox on this machine."),
 }
 
 
@@ -30,7 +46,8 @@ class Program(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command = import_module(COMMANDS[cmd_name][0], __package__).command
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(import_module(module, __package__), name)
         assert isinstance(command, click.Command)
         return command
 
@@ -71,7 +88,7 @@ def _show_version(ctx: click.Context, _parameter: click.Parameter, value: bool) 
 @click.group(
     cls=Program,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="Interactive Brokers' OAuth 1.0a: keys, a look at every leg, and a sandbox to test against.",
+    help="Interactive Brokers' OAuth 1.0a: from the keys to signed calls, and what to do where it fails.",
 )
 @click.option(
     "--version",

@@ -1,4 +1,4 @@
-"""The user's browser in the second leg: a small loopback server for its way out and back."""
+"""The user's browser in the second leg: small loopback servers for its way back, and out."""
 
 from __future__ import annotations
 
@@ -24,37 +24,35 @@ _PAGE = """\
 <!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title></head>
-<body style="font: 1rem/1.5 system-ui, sans-serif; margin: 3rem auto; max-width: 28rem">
-<h1>{title}</h1>
-<p>{text}</p>
-</body>
+<meta name="color-scheme" content="light dark"><title>{title}</title>
+<style>body {{ font: 1rem/1.5 system-ui, sans-serif; margin: 3rem auto; max-width: 28rem; padding: 0 1rem }}</style>
+</head>
+<body><main><h1>{title}</h1><p>{text}</p></main></body>
 </html>
 """
 
 
-class ConsentListener:
-    """Serves one request token's consent on a free port of 127.0.0.1, on threads of its own.
+class RedirectListener:
+    """Waits at 127.0.0.1 for the redirect of one request token, on threads of its own.
 
-    `callback_url` is what the consumer registers: there the verifier arrives. `authorize_url` is the
-    consent page of `consent_page` (https) handed on unchanged, since no browser trusts the
-    certificate of a sandbox. `url` leads there too, and holds no token.
+    `port`: 0 for a free one. `path`: of the callback. `callback_url` is what the consumer registers. Refused, with the
+    reason on the page: another path, a redirect of another or of no request token, a `Host` that is not this machine
+    (a page elsewhere whose name leads here), and whatever comes after the answer.
     """
 
-    def __init__(self, consent_page: str, ca_file: Path | None) -> None:
+    _other_way = " Or leave --callback out, and paste the address that the browser ends at."
+
+    def __init__(self, port: int = 0, path: str = _CALLBACK) -> None:
         self._answers: queue.Queue[dict[str, str]] = queue.Queue()
         self._expected = ""
-        parts = urlsplit(consent_page)
-        self._host, self._port = parts.hostname or "", parts.port
-        self._tls = ssl.create_default_context(cafile=ca_file)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._make_handler())
+        self._path = path
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._make_handler())
         self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-        self.authorize_url = f"{self.url[:-1]}{_AUTHORIZE}"
-        self.callback_url = f"{self.url[:-1]}{_CALLBACK}"
+        self._hosts = {f"{name}:{self._server.server_port}" for name in ("127.0.0.1", "localhost")}
+        self.callback_url = f"http://127.0.0.1:{self._server.server_port}{path}"
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="consent-listener", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="redirect-listener", daemon=True).start()
         return self
 
     def __exit__(
@@ -78,11 +76,11 @@ class ConsentListener:
             raise AuthorizationError(
                 f"nobody answered on the consent page within {seconds:.0f} s",
                 advice="Run it again, open the address that it prints in a browser on this machine, "
-                "and press Approve. Without --open no page is needed.",
+                f"and grant access there.{self._other_way}",
             ) from None
         verifier = answer.get("oauth_verifier", "")
         if not verifier:
-            raise AuthorizationError("access was denied on the consent page", advice="Run it again and press Approve.")
+            raise AuthorizationError("access was denied on the consent page", advice="Run it again and grant access.")
         return verifier
 
     # --- Requests, on the server's threads --------------------------------------------------------
@@ -106,22 +104,18 @@ class ConsentListener:
 
     def _get(self, request: BaseHTTPRequestHandler) -> None:
         parts = urlsplit(request.path)
-        if parts.path == "/" and self._expected:
-            location = f"{_AUTHORIZE}?oauth_token={self._expected}"
-            _respond(request, 302, b"", {"Location": location})
-        elif parts.path == _AUTHORIZE:
-            self._hand_on(request)
-        elif parts.path == _CALLBACK:
+        if request.headers.get("Host") not in self._hosts:
+            _respond_page(request, 421, "Not for this address", "Open it as 127.0.0.1 or localhost.")
+        elif parts.path == self._path:
             self._take_answer(request, {name: one[-1] for name, one in parse_qs(parts.query).items()})
         else:
-            _respond_page(request, 404, "Not found", "There is nothing here.")
+            self._get_other(request, parts.path)
+
+    def _get_other(self, request: BaseHTTPRequestHandler, path: str) -> None:  # noqa: ARG002
+        _respond_page(request, 404, "Not found", "There is nothing here.")
 
     def _post(self, request: BaseHTTPRequestHandler) -> None:
-        length = request.headers.get("Content-Length", "")
-        if request.path != _AUTHORIZE or not length.isdecimal() or int(length) > _MAX_FORM:
-            _respond_page(request, 400, "Bad request", "This is not an answer to the consent page.")
-            return
-        self._hand_on(request, request.rfile.read(int(length)))
+        _respond_page(request, 405, "Not allowed", "There is nothing to send here.")
 
     def _take_answer(self, request: BaseHTTPRequestHandler, answer: dict[str, str]) -> None:
         token = answer.get("oauth_token", "").encode()
@@ -131,7 +125,42 @@ class ConsentListener:
             return
         title = "Access granted" if "oauth_verifier" in answer else "Access denied"
         _respond_page(request, 200, title, "You may close this window and return to the terminal.")
+        self._expected = ""
         self._answers.put(answer)
+
+
+class ConsentListener(RedirectListener):
+    """Serves the consent page, too: for a sandbox, whose certificate no browser trusts.
+
+    `authorize_url` is the consent page of `consent_page` (https) handed on unchanged. `url` leads there too, and holds
+    no token.
+    """
+
+    _other_way = " Without --open no page is needed."
+
+    def __init__(self, consent_page: str, ca_file: Path | None) -> None:
+        super().__init__()
+        parts = urlsplit(consent_page)
+        self._host, self._port = parts.hostname or "", parts.port
+        self._tls = ssl.create_default_context(cafile=ca_file)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        self.authorize_url = f"{self.url[:-1]}{_AUTHORIZE}"
+
+    def _get_other(self, request: BaseHTTPRequestHandler, path: str) -> None:
+        if path == "/" and self._expected:
+            location = f"{_AUTHORIZE}?oauth_token={self._expected}"
+            _respond(request, 302, b"", {"Location": location})
+        elif path == _AUTHORIZE:
+            self._hand_on(request)
+        else:
+            super()._get_other(request, path)
+
+    def _post(self, request: BaseHTTPRequestHandler) -> None:
+        length = request.headers.get("Content-Length", "")
+        if request.path != _AUTHORIZE or not length.isdecimal() or int(length) > _MAX_FORM:
+            _respond_page(request, 400, "Bad request", "This is not an answer to the consent page.")
+            return
+        self._hand_on(request, request.rfile.read(int(length)))
 
     def _hand_on(self, request: BaseHTTPRequestHandler, form: bytes | None = None) -> None:
         """Ask the sandbox the same over TLS, and answer what it answers."""

@@ -1,0 +1,137 @@
+"""`ibkr-oauth login`: the three legs of a third party, for one user, and the access token into a profile."""
+
+from __future__ import annotations
+
+import os
+import webbrowser
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from ibkr_oauth import config, errors
+
+from . import common, prompts
+
+if TYPE_CHECKING:
+    from ibkr_oauth import AccessToken, OAuthClient, RequestToken
+
+    from .consent import RedirectListener
+
+_LOOPBACK = ("127.0.0.1", "localhost")
+
+
+@click.command("login")
+@common.profile_option
+@click.option(
+    "--callback",
+    metavar="URL",
+    help="The callback that is registered with the consumer key. One on this machine, such as "
+    "http://127.0.0.1:20000/, is listened to; else the address that the browser ends at is pasted.",
+)
+@click.option("--no-browser", is_flag=True, help="Print the address and open no browser.")
+@click.option("--authorize-url", metavar="URL", help="The page where users grant access; by default IBKR's.")
+@click.option("--keyring", is_flag=True, help="Keep the access token secret in the system's keyring.")
+@click.option(
+    "--timeout", type=click.FloatRange(1, 3600), default=300, show_default=True, help="Seconds to wait for the browser."
+)
+@common.json_option
+@common.debug_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    callback: str | None,
+    no_browser: bool,
+    authorize_url: str | None,
+    keyring: bool,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Third parties: let a user grant access, and keep the access token.
+
+    Opens IBKR's page in a browser, catches the redirect on this machine or takes the address that
+    the browser ended at, and stores the access token in the profile. Over SSH the address is
+    pasted: open the page in the browser of the machine where you sit.
+    """
+    from ibkr_oauth import OAuthClient  # noqa: PLC0415 - `--help` does without
+
+    chosen = common.settings(ctx).profile
+    settings = config.load(chosen if chosen in config.profile_names() else None)  # a new one is made at the end
+    profile = chosen or settings.profile or "default"
+    listens = callback is not None and _is_here(callback) and not _is_remote()
+    if not listens and not prompts.are_possible():
+        raise errors.UsageError(
+            "nobody can paste the redirect: this is no terminal",
+            advice="Give --callback with an address of this machine, or run it at a terminal.",
+        )
+    with ExitStack() as stack:
+        client = stack.enter_context(
+            OAuthClient(settings.consumer(), authorize_url=authorize_url, **settings.options())
+        )
+        listener = _listen(stack, callback) if listens and callback is not None else None
+        request_token = client.request_token()
+        if listener is not None:
+            listener.expect(request_token.token)
+        _show(request_token, no_browser=no_browser or _is_remote())
+        access_token = _finish(client, request_token, listener, timeout)
+        path = _keep(profile, access_token, keyring=keyring)
+    _tell(profile, access_token, path, as_json=as_json)
+
+
+def _is_here(callback: str) -> bool:
+    parts = urlsplit(callback)
+    return parts.scheme == "http" and parts.hostname in _LOOPBACK and parts.port is not None
+
+
+def _is_remote() -> bool:
+    """A browser of the machine where the user sits cannot reach a listener here."""
+    return bool(os.environ.get("SSH_CONNECTION"))
+
+
+def _listen(stack: ExitStack, callback: str) -> RedirectListener:
+    from .consent import RedirectListener  # noqa: PLC0415 - as above
+
+    parts = urlsplit(callback)
+    try:
+        return stack.enter_context(RedirectListener(parts.port or 0, parts.path or "/"))
+    except OSError as error:
+        raise errors.UsageError(
+            f"port {parts.port} of this machine, where the redirect is to arrive, cannot be used: {error.strerror}",
+            advice="End the program that holds it, or leave --callback out and paste the address.",
+        ) from None
+
+
+def _show(request_token: RequestToken, *, no_browser: bool) -> None:
+    url = request_token.authorization_url()
+    click.echo(f"Log in and grant access at\n\n    {url}\n", err=True)
+    if not no_browser and webbrowser.open(url):
+        click.echo("A browser was asked to open it.", err=True)
+
+
+def _finish(
+    client: OAuthClient, request_token: RequestToken, listener: RedirectListener | None, timeout: float
+) -> AccessToken:
+    if listener is not None:
+        click.echo("Waiting for the browser to come back …", err=True)
+        return client.access_token(request_token, listener.wait(timeout))
+    return prompts.ask(
+        "Paste the address that the browser ended at, or the verifier",
+        lambda text: client.access_token(request_token, text),
+    )
+
+
+def _keep(profile: str, access_token: AccessToken, *, keyring: bool) -> str:
+    values = {"access_token": access_token.token, "access_token_secret": access_token.secret}
+    return config.save_profile(profile, values, keyring=keyring)
+
+
+def _tell(profile: str, access_token: AccessToken, path: str, *, as_json: bool) -> None:
+    paper = access_token.is_paper
+    if as_json:
+        shown = f"{access_token.token[:4]}…"
+        common.print_json({"profile": profile, "file": path, "access_token": shown, "is_paper": paper})
+        return
+    kind = "" if paper is None else " of a paper user" if paper else " of a live user"
+    click.echo(f"The access token{kind} is kept in profile {profile} of {path}.")
+    click.echo(f"Next: ibkr-oauth get /portfolio/accounts --profile {profile}")
