@@ -75,6 +75,9 @@ wheel: .venv/all ## one wheel for every CPython from 3.11 on, in dist/
 	@rm -rf build/lib build/lib.* build/bdist.*
 	$(call quietly,building the wheel,$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir '$(DIST)' .)
 
+docs: .venv/docs build/done/extension ## these pages as a site, in build/docs/html; every warning is an error
+	$(call quietly,building the documentation,$(BIN)/python -m sphinx -E -a -b html -W -n --keep-going -d build/docs/doctrees docs build/docs/html)
+
 clean: ## removes everything that make made, .venv too
 	rm -rf .venv build dist *.egg-info ibkr_oauth/*.so .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find ibkr_oauth tests benchmarks csrc -name __pycache__ -prune -exec rm -rf {} +
@@ -94,10 +97,11 @@ build/done/extension: $(SOURCES) $(HEADERS) csrc/flags.txt csrc/tools/flags.sh c
 	$(call quietly,compiling the extension module,$(BIN)/python setup.py build_ext --inplace)
 	@touch $@
 
-.venv/demo .venv/all: .venv/made pyproject.toml | build/done/extension
+.venv/demo .venv/docs .venv/all: .venv/made pyproject.toml | build/done/extension
 	$(call quietly,installing Python packages,$(BIN)/python -m pip install --no-build-isolation --editable '.[$(extras)]')
 	@touch $@
 .venv/demo: extras := cli,sandbox
-.venv/all: extras := test,bench,lint
+.venv/docs: extras := cli,docs
+.venv/all: extras := test,bench,lint,docs
 
-.PHONY: help demo test test-slow bench check-c check-asan fuzz lint lint-python lint-types lint-layers lint-format lint-tidy format wheel clean
+.PHONY: help demo test test-slow bench check-c check-asan fuzz lint lint-python lint-types lint-layers lint-format lint-tidy format wheel docs clean
