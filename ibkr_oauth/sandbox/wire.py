@@ -7,6 +7,7 @@ body into one packet, and cuts the connection where a fault wants it cut.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class Wire:
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
+        self._socket: socket.socket | None = transport.get_extra_info("socket")
         self._held: list[bytes] | None = None
         self._kept: Kept | None = None
 
@@ -57,14 +59,22 @@ class Wire:
     def close(self) -> None:
         """Close in order, once everything is sent."""
         self.release()
-        if not self._transport.is_closing():  # a second time asyncio's TLS would forget its protocol, and fail to abort
-            self._transport.close()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        try:
+            self._transport.abort()
+        except AttributeError:
+            # Python 3.11.2's TLS transport forgets its protocol when it is closed twice, and cannot be aborted then.
+            if self._socket is not None:
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)
 
     def cut(self) -> None:
         """End the connection with a TCP reset: what the client has not sent or read by then is lost."""
-        if not self._transport.is_closing():
-            own: socket.socket = self._transport.get_extra_info("socket")
-            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
+        if not self._transport.is_closing() and self._socket is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
             self._transport.abort()
 
 

@@ -391,7 +391,7 @@ MISTAKES: tuple[Mistake, ...] = (
         None,
         "file-cut-off",
         (
-            "The signing key cannot be used: a BEGIN line without its END line (700 bytes: cut off?) "
+            "The signing key cannot be used: a BEGIN line without its END line, or with a damaged label (700 bytes: cut off?) "
             "(IBKR_OAUTH_KEYS_DIR: …/keys/private_signature.pem)."
         ),
         (
@@ -627,7 +627,7 @@ MISTAKES: tuple[Mistake, ...] = (
         None,
         "file-cut-off",
         (
-            "Diffie-Hellman parameters: a BEGIN line without its END line (200 bytes: cut off?) "
+            "Diffie-Hellman parameters: a BEGIN line without its END line, or with a damaged label (200 bytes: cut off?) "
             "(IBKR_OAUTH_KEYS_DIR: …/keys/dhparam.pem)."
         ),
         ("Copy dhparam.pem again, whole; if it is lost, make another with `ibkr-oauth keygen` and upload that."),

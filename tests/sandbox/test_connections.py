@@ -257,10 +257,17 @@ def test_a_connection_that_was_closed_twice_can_be_aborted() -> None:
         protocol = sslproto.SSLProtocol(
             loop, asyncio.Protocol(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), None, server_side=True
         )
-        wire = Wire(protocol._get_app_transport())
-        wire.close()
-        wire.close()
-        wire.abort()
+        transport = protocol._get_app_transport()
+        wire = Wire(transport)
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            wire._socket = ours
+            transport.close()
+            transport.close()
+            wire.abort()
+            if transport._ssl_protocol is None:
+                theirs.settimeout(5)
+                assert theirs.recv(1) == b""
 
     asyncio.run(close_twice_and_abort())
 
