@@ -18,7 +18,7 @@ NewCase = Callable[[], Case]
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared_sandbox() -> Iterator[Sandbox]:
     """Each case has a consumer and a user name of its own in it."""
     with Sandbox(tls=True) as running:
