@@ -67,6 +67,11 @@ class Health(NamedTuple):
     clock_skew: float
     counters: Counters
 
+    def _repr_html_(self) -> str:
+        from . import html  # noqa: PLC0415 - for notebooks only
+
+        return html.health(self)
+
 
 class BrokerageStatus(NamedTuple):
     """What the service says of the brokerage session (`/iserver/auth/status`, `/tickle`, `ssodh/init`)."""

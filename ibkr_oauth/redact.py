@@ -40,6 +40,11 @@ def redact(text: str, limit: int = MAX_BODY) -> str:
     return text if length <= limit + _MARGIN and len(text) <= limit else f"{text[:limit]}… ({length} characters)"
 
 
+def is_secret_name(name: str) -> bool:
+    """Whether the value of a field or parameter of this name is to be hidden."""
+    return re.fullmatch(_NAMES, name) is not None
+
+
 def mask(value: str) -> str:
     """Enough of an identifier to recognise it: the first four characters."""
     return f"{value[:4]}…" if len(value) > 8 else "…"

@@ -151,6 +151,11 @@ class AnySession:
         state = f"{flow.health(False).state}, brokerage session {flow.brokerage.state}"
         return f"<{type(self).__name__} {who} at {flow.base_url}, {state}>"
 
+    def _repr_html_(self) -> str:
+        from . import html  # noqa: PLC0415 - for notebooks only
+
+        return html.session(self)
+
     def __reduce__(self) -> str | tuple[object, ...]:
         name = type(self).__name__
         raise TypeError(f"{name} cannot be pickled, since it holds keys; make one in each process")

@@ -57,6 +57,11 @@ class RequestToken(_Token):
     def __repr__(self) -> str:
         return f"<RequestToken {mask(self.token)}>"
 
+    def _repr_html_(self) -> str:
+        from . import html  # noqa: PLC0415 - for notebooks only
+
+        return html.request_token(self)
+
 
 class AccessToken(_Token):
     """Second leg: permanent for one consumer and one user name. Store both parts; the portal gives them to first
@@ -86,6 +91,11 @@ class AccessToken(_Token):
 
     def __repr__(self) -> str:
         return f"<AccessToken {mask(self.token)}, secret of {len(self.secret)} characters>"
+
+    def _repr_html_(self) -> str:
+        from . import html  # noqa: PLC0415 - for notebooks only
+
+        return html.access_token(self)
 
 
 class LiveSessionToken(_Token):
@@ -196,6 +206,11 @@ class LiveSessionToken(_Token):
     def __repr__(self) -> str:
         expiry = self.expires_at.isoformat(timespec="seconds")
         return f"<LiveSessionToken {self.consumer_key or 'of no consumer'}, expires {expiry}>"
+
+    def _repr_html_(self) -> str:
+        from . import html  # noqa: PLC0415 - for notebooks only
+
+        return html.live_session_token(self)
 
 
 _SIZE = 20

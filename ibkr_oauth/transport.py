@@ -82,7 +82,7 @@ class Response:
     byte), `request`. `raise_for_status()` turns a refusal into the error class that says what it means.
     """
 
-    __slots__ = ("_headers", "_method", "_microseconds", "_url", "content", "status_code")
+    __slots__ = ("_headers", "_looked_through", "_method", "_microseconds", "_url", "content", "status_code")
 
     def __init__(
         self,
@@ -97,6 +97,7 @@ class Response:
         self._url = url
         self.status_code = status_code
         self._headers = headers
+        self._looked_through: Headers | None = None
         self.content = content
         self._microseconds = microseconds
 
@@ -108,7 +109,10 @@ class Response:
     @property
     def headers(self) -> Headers:
         """Of the final answer."""
-        return Headers(self._headers)
+        made = self._looked_through
+        if made is None:  # made when asked for: most answers are not
+            made = self._looked_through = Headers(self._headers)
+        return made
 
     @property
     def elapsed(self) -> timedelta:
@@ -139,6 +143,11 @@ class Response:
 
     def __repr__(self) -> str:
         return f"<Response {self.status_code} {self._method} {without_query(self._url)}>"
+
+    def _repr_html_(self) -> str:
+        from . import html  # noqa: PLC0415 - for notebooks only
+
+        return html.response(self)
 
 
 class _Pool:
