@@ -21,7 +21,7 @@ from .session import AnySession, SessionOptions
 from .signing import Pairs, SignedRequest
 from .steps import Adopt, Background, Enter, Gate, Pause, Result, Send, Step, Steps
 from .tokens import AccessToken
-from .transport import Response, answer
+from .transport import Response, answer, check_allowed
 
 if TYPE_CHECKING:
     from .integrations import WebSocketParameters
@@ -48,6 +48,7 @@ class _Line:
         loop.add_reader(self.mailbox.fileno(), self._take)
 
     async def send(self, step: Send) -> Response:
+        check_allowed(step.sent_url)
         key = next(self._keys)
         future: asyncio.Future[object] = self.loop.create_future()
         self._waiting[key] = future

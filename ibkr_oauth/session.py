@@ -22,7 +22,15 @@ from .redact import path_of
 from .signing import Pairs, QuerySigning, SignedRequest
 from .steps import Adopt, Background, Enter, Gate, Pause, Result, Send, Step, Steps
 from .tokens import AccessToken, LiveSessionToken
-from .transport import DEFAULT_CONNECT_TIMEOUT, DEFAULT_TIMEOUT, Response, Transport, milliseconds, transport_options
+from .transport import (
+    DEFAULT_CONNECT_TIMEOUT,
+    DEFAULT_TIMEOUT,
+    Response,
+    Transport,
+    check_allowed,
+    milliseconds,
+    transport_options,
+)
 
 if TYPE_CHECKING:
     from .health import BrokerageStatus, EventHandler, Health
@@ -178,6 +186,7 @@ class AnySession:
     def _make_keep_alive(self, client: _core.EngineClient, key: int) -> _core.KeepAlive:
         """Not started yet."""
         flow, interval = self._flow, milliseconds(self._keep_alive_seconds or DEFAULT_KEEP_ALIVE)
+        check_allowed(flow.base_url)
         backoff, timeout = min(5000, interval), milliseconds(flow.timeout)
         return _core.KeepAlive(client, key, "POST", f"{flow.base_url}/tickle", [], interval, backoff, timeout)
 

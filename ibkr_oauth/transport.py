@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from weakref import WeakValueDictionary
@@ -26,6 +26,16 @@ DEFAULT_CONNECT_TIMEOUT = 10.0
 
 #: Sent with every request: IBKR's network edge answers 403 to requests without one.
 USER_AGENT = f"ibkr_oauth/{VERSION}"
+
+
+#: Asked about each URL before anything is sent there; it raises to refuse. Set by the pytest plugin.
+guard: Callable[[str], None] | None = None
+
+
+def check_allowed(url: str) -> None:
+    """Raises what the guard raises."""
+    if guard is not None:
+        guard(url)
 
 
 class Headers(Mapping[str, str]):
@@ -235,6 +245,7 @@ class Transport:
         pool = self._pool
         if pool is None:
             raise SessionClosed("the connections were closed")
+        check_allowed(url)
         client = pool.take()
         cancelled = self._cancelled
         self._busy.add(client)  # before looking at _closed: close() looks in the other order

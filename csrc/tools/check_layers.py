@@ -57,8 +57,8 @@ BANNED_CALLS = {
 CORE_TASKS = {"hashlib", "hmac", "http.client", "socket", "ssl", "urllib.request"}
 # Parts that come with an extra, and so with packages of other people.
 WITH_EXTRAS = ("cli", "integrations", "sandbox")
-# Single parts that may import something more, each inside of the function that needs it.
-ALSO = {"config": {"keyring", "tomlkit"}}
+# Single parts that may import something more: in the function that needs it, or since nobody else imports the part.
+ALSO = {"config": {"keyring", "tomlkit"}, "pytest_plugin": {"pytest"}}
 # Nothing of ours at all, so that the C module may import it at any time.
 STANDALONE = ("errors",)
 # An independent oracle: it checks our signatures with other people's code, never with our own.

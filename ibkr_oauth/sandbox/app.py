@@ -19,7 +19,7 @@ from .answers import Answer, Refusal
 from .explain import explain
 from .faults import Drop
 from .limits import Pacing
-from .record import RecordedRequest, redacted
+from .record import RecordedRequest, nonce_of, redacted
 from .state import QueryRule
 from .verify import API_ROOT, IncomingRequest, SignatureRefusal, session_cookie, verify
 from .wire import Wire, still_there_after
@@ -110,6 +110,7 @@ class Application:
             processed=outcome.processed,
             dropped=outcome.drop.stage if outcome.drop else None,
             cookie_sent=session_cookie(headers) is not None,
+            nonce=nonce_of(headers),
         )
         self._sandbox._record.add(recorded)
         self._state.changed.notify_all()

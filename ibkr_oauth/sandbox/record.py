@@ -43,6 +43,7 @@ class RecordedRequest:
     asks for was done, whether or not the answer arrived. `dropped` is the stage at which the
     connection was cut on request; `status` is then that of the answer that did not arrive or not
     whole, and 0 where there is none. `cookie_sent`: whether it came with a cookie ``api``.
+    `nonce`: of its ``Authorization``, None without one.
     """
 
     method: str
@@ -54,6 +55,7 @@ class RecordedRequest:
     processed: bool = False
     dropped: DropStage | None = None
     cookie_sent: bool = False
+    nonce: str | None = None
 
 
 class Record:
@@ -77,6 +79,12 @@ def redacted(headers: Headers) -> dict[str, str]:
         text = _redacted_value(name, value)
         shown[name] = f"{shown[name]}, {text}" if name in shown else text
     return shown
+
+
+def nonce_of(headers: Headers) -> str | None:
+    """The nonce of ``Authorization``, as it was sent."""
+    found = re.search(r'\boauth_nonce="([^"]*)"', headers.get("authorization", ""))
+    return found[1] if found else None
 
 
 def _redacted_value(name: str, value: str) -> str:
