@@ -28,7 +28,10 @@ _LONGEST_TEXT = 300
 _MOST_BYTES = 1_000_000
 
 _TABLE = "border-collapse:collapse;margin:.25em 0"
-_NAME = "text-align:left;vertical-align:top;padding:.1em 1em .1em 0;font-weight:normal;opacity:.75"
+_NAME = (
+    "text-align:left;vertical-align:top;padding:.1em 1em .1em 0;font-weight:normal;opacity:.75;overflow-wrap:break-word"
+)
+# Values may break anywhere, and so would the names of a tree within one: a long text would squeeze them to a letter.
 _VALUE = "text-align:left;vertical-align:top;padding:.1em 0;overflow-wrap:anywhere"
 _CODE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:.25em 0"
 

@@ -1,6 +1,7 @@
 """How things look in a notebook: what is said, what is escaped, what is cut, and what is never shown."""
 
 import json
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -123,6 +124,13 @@ def test_long_deep_and_large_answers_are_cut() -> None:
     assert len(answer("x y " * 100_000)._repr_html_()) < 2_000
     assert len(answer(b'["' + b"x y " * 1_000_000 + b'"]')._repr_html_()) < 10_000
     assert len(read(answer(b"[" * 200_000))) < 10_000
+
+
+def test_names_are_not_squeezed_by_a_long_text_beside_them() -> None:
+    shown = answer([{"accountId": "DU1", "description": "some words " * 50}])._repr_html_()
+    names = re.findall(r'<th scope="row" style="([^"]*)">', shown)
+    assert names
+    assert all("overflow-wrap:break-word" in style for style in names)  # `anywhere` is inherited from the cell around
 
 
 def test_headers_are_looked_through_once() -> None:
