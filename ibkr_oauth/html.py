@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, cast
 
-from .redact import is_secret_name, mask, redact, without_query
+from .redact import HIDDEN, is_secret_name, mask, redact, without_query
 
 if TYPE_CHECKING:
     from .health import Health
@@ -150,7 +150,7 @@ class _Tree:
             if self._left <= 0:
                 rows.append(_row("…", "cut here; <code>.json()</code> has all of it"))
                 break
-            shown = "<code>[hidden]</code>" if is_secret_name(name) else self.show(value, depth + 1)
+            shown = f"<code>{HIDDEN}</code>" if is_secret_name(name) else self.show(value, depth + 1)
             rows.append(_row(redact(name, _LONGEST_TEXT), shown))
         opened = " open" if depth < 2 else ""
         return f'<details{opened}><summary>{summary}</summary><table style="{_TABLE}">{"".join(rows)}</table></details>'

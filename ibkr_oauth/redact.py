@@ -10,7 +10,8 @@ MAX_BODY = 2000
 #: How much more is looked at, so that what is hidden cannot pull an unseen secret into what is shown.
 _MARGIN = 8192
 
-_MASK = "[hidden]"
+#: What stands in its place.
+HIDDEN = "[hidden]"
 
 # Names whose values are secret or grant access, in JSON, forms, headers and query strings alike.
 _NAMES = (
@@ -31,12 +32,12 @@ def redact(text: str, limit: int = MAX_BODY) -> str:
     """`text` without secrets, cut after `limit` characters."""
     length = len(text)
     text = text[: limit + _MARGIN]
-    text = _PEM.sub(_MASK, text)
-    text = _JSON_VALUE.sub(rf'\1"{_MASK}"', text)
-    text = _AUTHORIZATION.sub(rf"\1{_MASK}", text)
-    text = _PAIR_VALUE.sub(rf"\1{_MASK}", text)
-    text = _LONG_RUN.sub(_MASK, text)
-    text = _TOKEN.sub(_MASK, text)
+    text = _PEM.sub(HIDDEN, text)
+    text = _JSON_VALUE.sub(rf'\1"{HIDDEN}"', text)
+    text = _AUTHORIZATION.sub(rf"\1{HIDDEN}", text)
+    text = _PAIR_VALUE.sub(rf"\1{HIDDEN}", text)
+    text = _LONG_RUN.sub(HIDDEN, text)
+    text = _TOKEN.sub(HIDDEN, text)
     return text if length <= limit + _MARGIN and len(text) <= limit else f"{text[:limit]}… ({length} characters)"
 
 

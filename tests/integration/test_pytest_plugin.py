@@ -1,15 +1,19 @@
 """The plugin as its users meet it: pytest in a program of its own, in a folder of theirs."""
 
+import gzip
 import os
 import subprocess
 import sys
+import threading
 import tomllib
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 import vcr
+import yaml
 
 from ibkr_oauth import AccessToken, Session, UsageError
 from ibkr_oauth.pytest_plugin import assert_nonces_unique, assert_signed, refuse_other_hosts, scrub_request, vcr_options
@@ -199,6 +203,32 @@ def test_cassettes_hold_no_secret(
         with vcr.VCR(**vcr_options()).use_cassette(str(cassette), record_mode="none"):
             replayed = requests.post(again.url, headers=dict(again.headers), verify=verify, timeout=10)
         assert replayed.json()["session"] == "[hidden]"
+
+
+def test_compressed_answers_are_scrubbed_too(tmp_path: Path) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = gzip.compress(b'{"session": "very-secret-session"}')
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    cassette = tmp_path / "compressed.yaml"
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        with vcr.VCR(**vcr_options()).use_cassette(str(cassette)):
+            answer = requests.get(f"http://127.0.0.1:{server.server_port}/tickle", timeout=10)
+        thread.join()
+    assert answer.json() == {"session": "very-secret-session"}
+    responses = yaml.safe_load(cassette.read_text())["interactions"]
+    body = responses[0]["response"]["body"]["string"]
+    assert body == '{"session": "[hidden]"}'
 
 
 def test_bodies_of_every_kind_are_scrubbed() -> None:
