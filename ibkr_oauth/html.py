@@ -16,6 +16,7 @@ from .redact import HIDDEN, is_secret_name, mask, redact, without_query
 
 if TYPE_CHECKING:
     from .health import Health
+    from .login import Login
     from .session import AnySession
     from .tokens import AccessToken, LiveSessionToken, RequestToken
     from .transport import Response
@@ -34,6 +35,16 @@ _NAME = (
 # Values may break anywhere, and so would the names of a tree within one: a long text would squeeze them to a letter.
 _VALUE = "text-align:left;vertical-align:top;padding:.1em 0;overflow-wrap:anywhere"
 _CODE = "white-space:pre-wrap;overflow-wrap:anywhere;margin:.25em 0"
+
+
+def login(one: Login) -> str:
+    """The link to IBKR's page, which a person needs to follow, and what to do then."""
+    then = (
+        "come back here and call finish()" if one.listens else "call finish() with the address that the browser ends at"
+    )
+    url = _escape(one.authorization_url)
+    link = f'<a href="{url}" target="_blank" rel="noopener noreferrer">Log in and grant access</a>'
+    return f"<div>{link}, then {then}.</div>"
 
 
 def request_token(token: RequestToken) -> str:

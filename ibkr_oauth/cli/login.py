@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import webbrowser
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import click
 
@@ -15,11 +13,8 @@ from ibkr_oauth import config, errors
 from . import common, prompts
 
 if TYPE_CHECKING:
-    from ibkr_oauth import AccessToken, OAuthClient, RequestToken
-
-    from .consent import RedirectListener
-
-_LOOPBACK = ("127.0.0.1", "localhost")
+    from ibkr_oauth import AccessToken
+    from ibkr_oauth.login import Login
 
 
 @click.command("login")
@@ -54,34 +49,24 @@ def command(
     the browser ended at, and stores the access token in the profile. Over SSH the address is
     pasted: open the page in the browser of the machine where you sit.
     """
-    from ibkr_oauth import OAuthClient  # noqa: PLC0415 - `--help` does without
+    from ibkr_oauth import login  # noqa: PLC0415 - `--help` does without
 
     chosen = common.settings(ctx).profile
     settings = config.load(chosen if chosen in config.profile_names() else None)  # a new one is made at the end
     profile = chosen or settings.profile or "default"
-    listens = callback is not None and _is_here(callback) and not _is_remote()
+    listens = callback is not None and login.is_here(callback) and not _is_remote()
     if not listens and not prompts.are_possible():
         raise errors.UsageError(
             "nobody can paste the redirect: this is no terminal",
             advice="Give --callback with an address of this machine, or run it at a terminal.",
         )
-    with ExitStack() as stack:
-        client = stack.enter_context(
-            OAuthClient(settings.consumer(), authorize_url=authorize_url, **settings.options())
-        )
-        listener = _listen(stack, callback) if listens and callback is not None else None
-        request_token = client.request_token()
-        if listener is not None:
-            listener.expect(request_token.token)
-        _show(request_token, no_browser=no_browser or _is_remote())
-        access_token = _finish(client, request_token, listener, timeout)
+    with login.start(
+        settings.consumer(), callback if listens else None, authorize_url=authorize_url, **settings.options()
+    ) as started:
+        _show(started.authorization_url, no_browser=no_browser or _is_remote())
+        access_token = _finish(started, timeout)
         path = _keep(profile, access_token, keyring=keyring)
     _tell(profile, access_token, path, as_json=as_json)
-
-
-def _is_here(callback: str) -> bool:
-    parts = urlsplit(callback)
-    return parts.scheme == "http" and parts.hostname in _LOOPBACK and parts.port is not None
 
 
 def _is_remote() -> bool:
@@ -89,36 +74,17 @@ def _is_remote() -> bool:
     return bool(os.environ.get("SSH_CONNECTION"))
 
 
-def _listen(stack: ExitStack, callback: str) -> RedirectListener:
-    from .consent import RedirectListener  # noqa: PLC0415 - as above
-
-    parts = urlsplit(callback)
-    try:
-        return stack.enter_context(RedirectListener(parts.port or 0, parts.path or "/"))
-    except OSError as error:
-        raise errors.UsageError(
-            f"port {parts.port} of this machine, where the redirect is to arrive, cannot be used: {error.strerror}",
-            advice="End the program that holds it, or leave --callback out and paste the address.",
-        ) from None
-
-
-def _show(request_token: RequestToken, *, no_browser: bool) -> None:
-    url = request_token.authorization_url()
+def _show(url: str, *, no_browser: bool) -> None:
     click.echo(f"Log in and grant access at\n\n    {url}\n", err=True)
     if not no_browser and webbrowser.open(url):
         click.echo("A browser was asked to open it.", err=True)
 
 
-def _finish(
-    client: OAuthClient, request_token: RequestToken, listener: RedirectListener | None, timeout: float
-) -> AccessToken:
-    if listener is not None:
+def _finish(started: Login, timeout: float) -> AccessToken:
+    if started.listens:
         click.echo("Waiting for the browser to come back …", err=True)
-        return client.access_token(request_token, listener.wait(timeout))
-    return prompts.ask(
-        "Paste the address that the browser ended at, or the verifier",
-        lambda text: client.access_token(request_token, text),
-    )
+        return started.finish(timeout=timeout)
+    return prompts.ask("Paste the address that the browser ended at, or the verifier", started.finish)
 
 
 def _keep(profile: str, access_token: AccessToken, *, keyring: bool) -> str:

@@ -132,7 +132,7 @@ class Application:
             return _Outcome(answers.not_found().answer(self._state.next_number()))
         match scope["method"]:
             case "POST":
-                return _Outcome(consent.decide(self._state, body.decode("utf-8", "replace")))
+                return _Outcome(consent.decide(self._state, headers, body.decode("utf-8", "replace")))
             case "GET" | "HEAD":
                 return _Outcome(consent.show(self._state, query))
             case _:

@@ -8,6 +8,8 @@ from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import jinja2
+from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 
 from . import answers
 from .answers import Answer, Refusal, html_answer
@@ -34,16 +36,20 @@ def show(state: State, query: str) -> Answer:
     return _consent_page(request_token)
 
 
-def decide(state: State, form: str) -> Answer:
-    """``POST /authorize``: the user's answer, approve or deny, from our own page only."""
+def decide(state: State, headers: Headers, form: str) -> Answer:
+    """``POST /authorize``: the user's answer, approve or deny, from our own page in the same browser only.
+
+    Three things prove it, each against another attack. The form token: no page elsewhere can read it. The cookie: who
+    reads the form token from a page of his own has not put it into this user's browser. The origin: what browsers say
+    of the page that holds the form.
+    """
     fields = dict(parse_qsl(form, keep_blank_values=True))
     try:
         request_token = _issued_request_token(state, fields.get("oauth_token", ""))
     except Refusal as refusal:
         return _error_page(refusal)
-    form_token = fields.get("form_token", "").encode("utf-8", "replace")
-    if not hmac.compare_digest(form_token, request_token.form_token.encode()):
-        return _error_page(Refusal(403, "this answer does not come from the consent page"))
+    if not _is_from_our_page(request_token, headers, fields):
+        return _error_page(Refusal(403, "this answer does not come from the consent page in the same browser"))
     match fields.get("decision"):
         case "approve":
             username = fields.get("username", "").strip()
@@ -83,6 +89,21 @@ def _issued_request_token(state: State, token: str) -> RequestToken:
     return request_token
 
 
+def _is_from_our_page(request_token: RequestToken, headers: Headers, fields: dict[str, str]) -> bool:
+    origin = headers.get("origin")  # absent from programs and old browsers, "null" from a page that hides its own
+    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        return False
+    cookie = cookie_parser(headers.get("cookie", "")).get(_cookie_name(request_token), "")
+    given = (fields.get("form_token", ""), cookie)
+    expected = request_token.form_token.encode()
+    return all(hmac.compare_digest(one.encode("utf-8", "replace"), expected) for one in given)
+
+
+def _cookie_name(request_token: RequestToken) -> str:
+    """One for each request token: several consent pages may be open."""
+    return f"consent-{request_token.token}"
+
+
 def _approve(state: State, request_token: RequestToken, username: str) -> Answer:
     return _send_back(request_token, {"oauth_verifier": state.approve(request_token, username)})
 
@@ -104,8 +125,11 @@ def _send_back(request_token: RequestToken, outcome: dict[str, str]) -> Answer:
 
 def _consent_page(request_token: RequestToken, username: str = DEFAULT_USERNAME, error: str = "") -> Answer:
     consumer = request_token.consumer
+    # Not Secure: `ibkr-oauth demo --open` hands this page on over http at 127.0.0.1.
+    cookie = f"{_cookie_name(request_token)}={request_token.form_token}; Path=/authorize; HttpOnly; SameSite=Strict"
     return _page(
         "consent.html",
+        ("Set-Cookie", cookie),
         status=422 if error else 200,
         # Chromium applies form-action also to the redirect that follows the form.
         form_target=_origin(consumer.callback),
@@ -123,7 +147,9 @@ def _error_page(refusal: Refusal) -> Answer:
     return _page("error.html", status=refusal.status, title=title, words=refusal.words)
 
 
-def _page(template: str, *, status: int = 200, form_target: str = "", **values: object) -> Answer:
+def _page(
+    template: str, *more_headers: tuple[str, str], status: int = 200, form_target: str = "", **values: object
+) -> Answer:
     """Render a page that may load nothing, run nothing, and send its form only where it must."""
     nonce = secrets.token_urlsafe(12)
     policy = (
@@ -133,9 +159,10 @@ def _page(template: str, *, status: int = 200, form_target: str = "", **values: 
     headers = (
         ("Content-Security-Policy", policy),
         ("Cache-Control", "no-store"),
-        ("Referrer-Policy", "no-referrer"),
+        ("Referrer-Policy", "same-origin"),  # with no-referrer, browsers hide the origin of the form from us
         ("X-Content-Type-Options", "nosniff"),
         ("X-Frame-Options", "DENY"),
+        *more_headers,
     )
     html = _TEMPLATES.get_template(template).render(style_nonce=nonce, **values)
     return html_answer(html, status, headers)

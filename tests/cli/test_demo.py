@@ -14,6 +14,7 @@ import urllib.parse
 import urllib.request
 import webbrowser
 from collections.abc import Callable
+from http.cookiejar import CookieJar
 from typing import Any, Self
 
 import pytest
@@ -232,10 +233,13 @@ def test_a_brokerage_session_that_does_not_open(run: Run, misbehave: Any) -> Non
 # --- The consent page in the browser --------------------------------------------------------------
 
 
-def fetch(url: str, form: dict[str, str] | None = None) -> tuple[int, str]:
+def fetch(
+    url: str, form: dict[str, str] | None = None, cookies: CookieJar | None = None, **headers: str
+) -> tuple[int, str]:
     data = None if form is None else urllib.parse.urlencode(form).encode()
+    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies))
     try:
-        with urllib.request.urlopen(url, data, timeout=10) as answer:
+        with opener.open(urllib.request.Request(url, data, headers), timeout=10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -244,10 +248,12 @@ def fetch(url: str, form: dict[str, str] | None = None) -> tuple[int, str]:
 
 def answer_page(url: str, decision: str) -> tuple[int, str]:
     """What a person does: look at the page, press a button, follow the way back."""
-    _, page = fetch(url)
+    cookies = CookieJar()
+    _, page = fetch(url, None, cookies)
     assert "DEMOTRADE" in page
     form = dict(re.findall(r'name="(\w+)" value="([^"]*)"', page)) | {"decision": decision}
-    return fetch(urllib.parse.urljoin(url, "/authorize"), form)
+    origin = urllib.parse.urljoin(url, "/")[:-1]
+    return fetch(f"{origin}/authorize", form, cookies, Origin=origin)
 
 
 @pytest.fixture
@@ -321,8 +327,8 @@ def test_open_and_nobody_answers(run: Run, browser: Any, monkeypatch: pytest.Mon
 
 def test_open_takes_no_other_answers(run: Run, browser: Any) -> None:
     def visit(url: str) -> object:
-        def other(path: str, form: dict[str, str] | None = None) -> int:
-            return fetch(urllib.parse.urljoin(url, path), form)[0]
+        def other(path: str, form: dict[str, str] | None = None, **headers: str) -> int:
+            return fetch(urllib.parse.urljoin(url, path), form, **headers)[0]
 
         refused = [
             other("/callback?oauth_token=00000000000000000000&oauth_verifier=abc"),
@@ -331,12 +337,14 @@ def test_open_takes_no_other_answers(run: Run, browser: Any) -> None:
             other("/callback", {"oauth_verifier": "abc"}),
             other("/authorize", {"decision": "x" * 20_000}),
             other("/authorize", {"decision": "approve"}),
+            other("/authorize", {"decision": "approve"}, Origin="http://evil.example"),
+            other("/authorize", {"decision": "approve"}, Host="evil.example"),
         ]
         return refused, answer_page(url, "approve")[0]
 
     seen = browser(visit)
     assert run("demo", "--open").exit_code == 0
-    assert seen == [([400, 400, 404, 400, 400, 400], 200)]
+    assert seen == [([400, 400, 404, 400, 400, 400, 403, 403], 200)]
 
 
 def test_a_terminal_that_lacks_characters() -> None:

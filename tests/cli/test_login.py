@@ -28,7 +28,8 @@ class Browser(urllib.request.HTTPRedirectHandler):
 
     def __init__(self, ca_file: Path) -> None:
         context = ssl.create_default_context(cafile=ca_file)
-        self._opener = urllib.request.build_opener(self, urllib.request.HTTPSHandler(context=context))
+        handlers = (urllib.request.HTTPSHandler(context=context), urllib.request.HTTPCookieProcessor())
+        self._opener = urllib.request.build_opener(self, *handlers)
 
     def redirect_request(self, *_: object) -> None:
         return None
@@ -172,7 +173,7 @@ def test_nobody_answers(account: Account, callback: str, login: Login) -> None:
     code, _, err = end(login("--callback", callback, "--timeout", "1"), account)
     assert code == 4
     assert "nobody answered" in err
-    assert "leave --callback out" in err
+    assert "leave the callback out" in err
 
 
 def test_the_port_is_taken(account: Account, callback: str, port: int, login: Login) -> None:

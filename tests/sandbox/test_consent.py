@@ -58,14 +58,20 @@ def open_page(sandbox: Sandbox, token: str) -> Reply:
     return exchange(sandbox, "GET", f"/authorize?oauth_token={token}", {"User-Agent": "browser"})
 
 
-def submit(sandbox: Sandbox, form: dict[str, str]) -> Reply:
+def cookie_of(form: dict[str, str]) -> str:
+    """What a browser sends that was shown the page with this form; test_the_cookie... shows that it is set so."""
+    return f"consent-{form['oauth_token']}={form.get('form_token', '')}"
+
+
+def submit(sandbox: Sandbox, form: dict[str, str], **headers_too: str) -> Reply:
     body = urlencode(form).encode()
     headers = {
         "User-Agent": "browser",
         "Content-Type": "application/x-www-form-urlencoded",
         "Content-Length": str(len(body)),
+        "Cookie": cookie_of(form),
     }
-    return exchange(sandbox, "POST", "/authorize", headers, body)
+    return exchange(sandbox, "POST", "/authorize", headers | headers_too, body)
 
 
 # --- A person's way ------------------------------------------------------------------------------
@@ -184,6 +190,25 @@ def test_an_answer_from_elsewhere_is_refused(sandbox: Sandbox, token: str, form_
     assert open_page(sandbox, token).status == 200  # nothing was approved
 
 
+def test_the_cookie_binds_the_answer_to_the_browser(sandbox: Sandbox, token: str) -> None:
+    """Somebody else may know the form token, from a page that he opened himself: his cookie is in another browser."""
+    reply = open_page(sandbox, token)
+    form = Page(reply).form(decision="approve")
+    pair, *attributes = reply.headers["set-cookie"].split("; ")
+    assert pair == cookie_of(form)
+    assert set(attributes) == {"Path=/authorize", "HttpOnly", "SameSite=Strict"}
+    for cookie in ("", "consent=1", pair.rpartition("=")[0] + "=guess", f"consent-other={form['form_token']}"):
+        assert submit(sandbox, form, Cookie=cookie).status == 403
+    assert submit(sandbox, form, Cookie=f"other=1; {pair}; api=x").status == 302
+
+
+@pytest.mark.parametrize("origin", ["null", "", "https://evil.example", "http://127.0.0.1:1", "http://127.0.0.1"])
+def test_an_answer_from_another_origin_is_refused(sandbox: Sandbox, token: str, origin: str) -> None:
+    form = Page(open_page(sandbox, token)).form(decision="approve")
+    assert submit(sandbox, form, Origin=origin).status == 403
+    assert submit(sandbox, form, Origin=f"http://127.0.0.1:{sandbox.port}").status == 302
+
+
 def test_form_tokens_differ(sandbox: Sandbox, consumer: Client) -> None:
     tokens = [consumer.get_request_token().json()["oauth_token"] for _ in range(2)]
     first, second = (Page(open_page(sandbox, token)).form() for token in tokens)
@@ -211,7 +236,7 @@ def test_pages_load_and_run_nothing(sandbox: Sandbox, token: str) -> None:
         assert policy["style-src"] == f"'nonce-{style['nonce']}'"
         assert reply.headers["x-frame-options"] == "DENY"
         assert reply.headers["x-content-type-options"] == "nosniff"
-        assert reply.headers["referrer-policy"] == "no-referrer"
+        assert reply.headers["referrer-policy"] == "same-origin"
         assert reply.headers["cache-control"] == "no-store"
         assert reply.headers["content-type"] == "text/html; charset=utf-8"
         for tag, attributes in page.tags:

@@ -1,0 +1,152 @@
+"""The user's browser on its way back from the consent page: a small server on this machine catches the redirect."""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+from urllib.parse import parse_qs, urlsplit
+
+from .errors import AuthorizationError
+
+_CALLBACK = "/callback"
+
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark"><title>{title}</title>
+<style>body {{ font: 1rem/1.5 system-ui, sans-serif; margin: 3rem auto; max-width: 28rem; padding: 0 1rem }}</style>
+</head>
+<body><main><h1>{title}</h1><p>{text}</p></main></body>
+</html>
+"""
+
+
+class RedirectListener:
+    """Waits at 127.0.0.1 for the redirect of one request token, on threads of its own.
+
+    `port`: 0 for a free one. `path`: of the callback. `callback_url` is what the consumer registers. Refused, with the
+    reason on the page: another path, a redirect of another or of no request token, a `Host` that is not this machine
+    (a page elsewhere whose name leads here), and whatever comes after the answer.
+    """
+
+    _other_way = " Or leave the callback out, and paste the address that the browser ends at."
+
+    def __init__(self, port: int = 0, path: str = _CALLBACK) -> None:
+        self._answers: queue.Queue[dict[str, str]] = queue.Queue()
+        self._expected = ""
+        self.closed = False
+        self._path = path
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._make_handler())
+        self._server.daemon_threads = True
+        self._hosts = {f"{name}:{self._server.server_port}" for name in ("127.0.0.1", "localhost")}
+        self.callback_url = f"http://127.0.0.1:{self._server.server_port}{path}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def start(self) -> None:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="redirect-listener", daemon=True).start()
+
+    def close(self) -> None:
+        """To be called after `start`. May be called again."""
+        if not self.closed:
+            self.closed = True
+            self._server.shutdown()
+            self._server.server_close()
+
+    def expect(self, request_token: str) -> None:
+        """Accept the answer about this request token and no other."""
+        self._expected = request_token
+
+    def wait(self, seconds: float) -> str:
+        """The verifier. Raises AuthorizationError if the user denies, or answers too late."""
+        try:
+            answer = self._answers.get(timeout=seconds)
+        except queue.Empty:
+            raise AuthorizationError(
+                f"nobody answered on the consent page within {seconds:.0f} s",
+                advice="Start again, open the address in a browser on this machine, and grant access there."
+                f"{self._other_way}",
+            ) from None
+        verifier = answer.get("oauth_verifier", "")
+        if not verifier:
+            raise AuthorizationError("access was denied on the consent page", advice="Start again and grant access.")
+        return verifier
+
+    # --- Requests, on the server's threads --------------------------------------------------------
+
+    def _make_handler(self) -> type[BaseHTTPRequestHandler]:
+        listener = self
+
+        class Handler(BaseHTTPRequestHandler):
+            timeout = 30  # seconds for a browser that connects ahead of need and says nothing
+
+            def do_GET(self) -> None:
+                listener._get(self)
+
+            def do_POST(self) -> None:
+                listener._post(self)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                """Nothing: the addresses hold tokens."""
+
+        return Handler
+
+    def _get(self, request: BaseHTTPRequestHandler) -> None:
+        parts = urlsplit(request.path)
+        if request.headers.get("Host") not in self._hosts:
+            respond_page(request, 421, "Not for this address", "Open it as 127.0.0.1 or localhost.")
+        elif parts.path == self._path:
+            self._take_answer(request, {name: one[-1] for name, one in parse_qs(parts.query).items()})
+        else:
+            self._get_other(request, parts.path)
+
+    def _get_other(self, request: BaseHTTPRequestHandler, path: str) -> None:  # noqa: ARG002
+        respond_page(request, 404, "Not found", "There is nothing here.")
+
+    def _post(self, request: BaseHTTPRequestHandler) -> None:
+        respond_page(request, 405, "Not allowed", "There is nothing to send here.")
+
+    def _take_answer(self, request: BaseHTTPRequestHandler, answer: dict[str, str]) -> None:
+        token = answer.get("oauth_token", "").encode()
+        if not self._expected or not secrets.compare_digest(token, self._expected.encode()):
+            words = "This answer belongs to another request token."
+            respond_page(request, 400, "Not the answer that was expected", words)
+            return
+        title = "Access granted" if "oauth_verifier" in answer else "Access denied"
+        respond_page(request, 200, title, "You may close this window and return to your program.")
+        self._expected = ""
+        self._answers.put(answer)
+
+
+def respond_page(request: BaseHTTPRequestHandler, status: int, title: str, text: str) -> None:
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+        "Referrer-Policy": "no-referrer",
+    }
+    respond(request, status, _PAGE.format(title=title, text=text).encode(), headers)
+
+
+def respond(request: BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str]) -> None:
+    request.send_response(status)
+    for name, value in headers.items():
+        request.send_header(name, value)
+    request.send_header("Cache-Control", "no-store")
+    request.send_header("Content-Length", str(len(body)))
+    request.end_headers()
+    request.wfile.write(body)
