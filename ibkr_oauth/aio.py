@@ -48,7 +48,7 @@ class _Line:
         loop.add_reader(self.mailbox.fileno(), self._take)
 
     async def send(self, step: Send) -> Response:
-        check_allowed(step.sent_url)
+        check_allowed(step.url)
         key = next(self._keys)
         future: asyncio.Future[object] = self.loop.create_future()
         self._waiting[key] = future
