@@ -9,11 +9,11 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import jinja2
 from starlette.datastructures import Headers
-from starlette.requests import cookie_parser
 
 from . import answers
 from .answers import Answer, Refusal, html_answer
 from .state import RequestToken, State
+from .verify import cookie_of
 
 DEFAULT_USERNAME = "paper"
 
@@ -91,10 +91,9 @@ def _issued_request_token(state: State, token: str) -> RequestToken:
 
 def _is_from_our_page(request_token: RequestToken, headers: Headers, fields: dict[str, str]) -> bool:
     origin = headers.get("origin")  # absent from programs and old browsers, "null" from a page that hides its own
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+    if origin is not None and origin.partition("://")[2] != headers.get("host"):
         return False
-    cookie = cookie_parser(headers.get("cookie", "")).get(_cookie_name(request_token), "")
-    given = (fields.get("form_token", ""), cookie)
+    given = (fields.get("form_token", ""), cookie_of(headers, _cookie_name(request_token)) or "")
     expected = request_token.form_token.encode()
     return all(hmac.compare_digest(one.encode("utf-8", "replace"), expected) for one in given)
 

@@ -91,10 +91,15 @@ class IncomingRequest:
 
 def session_cookie(headers: Headers) -> str | None:
     """The value of the cookie ``api``, None when it was not sent."""
+    return cookie_of(headers, "api")
+
+
+def cookie_of(headers: Headers, wanted: str) -> str | None:
+    """The value of a cookie, None when it was not sent."""
     for header in headers.getlist("cookie"):
         for pair in header.split(";"):
             name, _, value = pair.strip().partition("=")
-            if name == "api":
+            if name == wanted:
                 return value
     return None
 

@@ -202,7 +202,9 @@ def test_the_cookie_binds_the_answer_to_the_browser(sandbox: Sandbox, token: str
     assert submit(sandbox, form, Cookie=f"other=1; {pair}; api=x").status == 302
 
 
-@pytest.mark.parametrize("origin", ["null", "", "https://evil.example", "http://127.0.0.1:1", "http://127.0.0.1"])
+@pytest.mark.parametrize(
+    "origin", ["null", "", "https://evil.example", "http://127.0.0.1:1", "http://127.0.0.1", "http://["]
+)
 def test_an_answer_from_another_origin_is_refused(sandbox: Sandbox, token: str, origin: str) -> None:
     form = Page(open_page(sandbox, token)).form(decision="approve")
     assert submit(sandbox, form, Origin=origin).status == 403
