@@ -12,24 +12,23 @@ A service with users of its own catches their redirects in its own web server: `
 from __future__ import annotations
 
 import threading
-from types import TracebackType
-from typing import Any, Self
+from contextlib import ExitStack
+from typing import Any
 from urllib.parse import urlsplit
 
+from .closing import Closing
 from .consumer import Consumer
 from .errors import InvalidValue, UsageError
 from .oauth import OAuthClient
-from .redirect import RedirectListener
+from .redirect import HOSTS, RedirectListener
 from .tokens import AccessToken
-
-_LOOPBACK = ("127.0.0.1", "localhost")
 
 # By port. A notebook's cell is run again and again: each start gives up the one before it, whose port it needs.
 _listening: dict[int, RedirectListener] = {}
 _lock = threading.Lock()
 
 
-class Login:
+class Login(Closing):
     """One user on the way to IBKR's page and back; made by `start`. As a context manager it closes itself.
 
     `authorization_url`: the page where the user logs in and grants access. It holds the request token, which is good
@@ -51,17 +50,6 @@ class Login:
         from . import html  # noqa: PLC0415 - only notebooks need it
 
         return html.login(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def listens(self) -> bool:
@@ -109,28 +97,22 @@ def start(consumer: Consumer, callback: str | None = None, **options: Any) -> Lo
 
     Raises what `OAuthClient.request_token` raises, and UsageError if the port cannot be used.
     """
-    port = _port(callback)
-    client = OAuthClient(consumer, **options)
-    listener = None
-    try:
-        listener = None if port is None or callback is None else _listen(port, urlsplit(callback).path or "/")
-        return Login(client, listener)
-    except BaseException:
-        if listener is not None:
-            listener.close()
-        client.close()
-        raise
+    place = None if callback is None else _place(callback)
+    with ExitStack() as opened:  # closed again if what follows fails
+        client = opened.enter_context(OAuthClient(consumer, **options))
+        listener = None if place is None else opened.enter_context(_listen(*place))
+        login = Login(client, listener)
+        opened.pop_all()
+    return login
 
 
 def is_here(callback: str) -> bool:
     """Whether `start` can listen at this address. Raises InvalidValue if it is none."""
-    return _port(callback) is not None
+    return _place(callback) is not None
 
 
-def _port(callback: str | None) -> int | None:
-    """The port to listen at; None for an address that is not on this machine."""
-    if callback is None:
-        return None
+def _place(callback: str) -> tuple[int, str] | None:
+    """Port and path to listen at; None for an address that is not on this machine."""
     try:
         parts = urlsplit(callback)
         port = parts.port
@@ -139,7 +121,9 @@ def _port(callback: str | None) -> int | None:
             "the callback is no address",
             advice="It looks like http://127.0.0.1:20000/, and is the one registered with the consumer key.",
         ) from None
-    return port if parts.scheme == "http" and parts.hostname in _LOOPBACK else None
+    if parts.scheme != "http" or parts.hostname not in HOSTS or port is None:
+        return None
+    return port, parts.path or "/"
 
 
 def _listen(port: int, path: str) -> RedirectListener:
@@ -154,6 +138,5 @@ def _listen(port: int, path: str) -> RedirectListener:
                 f"port {port} of this machine, where the redirect is to arrive, cannot be used: {error.strerror}",
                 advice="End the program that holds it, or leave the callback out and paste the address.",
             ) from None
-        listener.start()
         _listening[port] = listener
     return listener

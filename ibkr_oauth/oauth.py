@@ -7,11 +7,11 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, TypeVar, cast, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 from . import _core, answers
 from ._core import Secret
+from .closing import Closing
 from .consumer import Consumer
 from .errors import (
     ConnectError,
@@ -42,7 +42,7 @@ _IBKR_AUTHORIZE_URL = "https://www.interactivebrokers.com/authorize"
 _PLAUSIBLE_LIFETIME = timedelta(days=8)
 
 
-class OAuthClient:
+class OAuthClient(Closing):
     """Gets tokens for one consumer. Does no I/O before the first call; threads may share one.
 
     `base_url`: where the API lives; requests are signed for exactly that address. `authorize_url`: the page where users
@@ -141,17 +141,6 @@ class OAuthClient:
         transport, self._transport = self._transport, None
         if transport is not None:
             transport.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<OAuthClient {self.consumer.key} at {self.base_url}>"

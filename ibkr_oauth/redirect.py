@@ -6,11 +6,13 @@ import queue
 import secrets
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
 from urllib.parse import parse_qs, urlsplit
 
+from .closing import Closing
 from .errors import AuthorizationError
+
+#: Under these names a browser on this machine reaches a listener.
+HOSTS = ("127.0.0.1", "localhost")
 
 _CALLBACK = "/callback"
 
@@ -26,8 +28,8 @@ _PAGE = """\
 """
 
 
-class RedirectListener:
-    """Waits at 127.0.0.1 for the redirect of one request token, on threads of its own.
+class RedirectListener(Closing):
+    """Waits at 127.0.0.1 for the redirect of one request token, on threads of its own, from the beginning.
 
     `port`: 0 for a free one. `path`: of the callback. `callback_url` is what the consumer registers. Refused, with the
     reason on the page: another path, a redirect of another or of no request token, a `Host` that is not this machine
@@ -43,26 +45,11 @@ class RedirectListener:
         self._path = path
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._make_handler())
         self._server.daemon_threads = True
-        self._hosts = {f"{name}:{self._server.server_port}" for name in ("127.0.0.1", "localhost")}
+        self._hosts = {f"{name}:{self._server.server_port}" for name in HOSTS}
         self.callback_url = f"http://127.0.0.1:{self._server.server_port}{path}"
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def start(self) -> None:
         threading.Thread(target=self._server.serve_forever, args=(0.05,), name="redirect-listener", daemon=True).start()
 
     def close(self) -> None:
-        """To be called after `start`. May be called again."""
         if not self.closed:
             self.closed = True
             self._server.shutdown()

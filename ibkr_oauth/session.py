@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, Unpack, cast, get_args
 
 from . import _core, telemetry
 from .brokerage import BrokerageMode, CompetingPolicy
 from .clock import Clock
+from .closing import Closing
 from .consumer import Consumer
 from .errors import IBKROAuthError, InvalidValue, SessionClosed
 from .flow import Call, Flow
@@ -213,7 +213,7 @@ class AnySession:
             self._in_background(steps)
 
 
-class Session(AnySession):
+class Session(AnySession, Closing):
     """Signed calls to IBKR's Web API that stay alive for weeks. Threads may share one.
 
     ```python
@@ -424,14 +424,6 @@ class Session(AnySession):
         finally:
             self._transport.close()
             self._flow.emit("closed", "the session is closed")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # --- For other clients -----------------------------------------------------------------------
 

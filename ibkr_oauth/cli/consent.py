@@ -25,10 +25,10 @@ class ConsentListener(RedirectListener):
     _other_way = " Without --open no page is needed."
 
     def __init__(self, consent_page: str, ca_file: Path | None) -> None:
-        super().__init__()
         parts = urlsplit(consent_page)
         self._host, self._port = parts.hostname or "", parts.port
         self._tls = ssl.create_default_context(cafile=ca_file)
+        super().__init__()  # from here on it answers
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
         self.authorize_url = f"{self.url[:-1]}{_AUTHORIZE}"
 
@@ -53,10 +53,10 @@ class ConsentListener(RedirectListener):
         self._hand_on(request, request.rfile.read(int(length)))
 
     def _hand_on(self, request: BaseHTTPRequestHandler, form: bytes | None = None) -> None:
-        """Ask the sandbox the same over TLS, and answer what it answers."""
+        """Ask the sandbox the same over TLS, and answer what it answers. The origin would be ours, and stays here."""
         headers = {} if form is None else {"Content-Type": "application/x-www-form-urlencoded"}
         if "Cookie" in request.headers:
-            headers["Cookie"] = request.headers["Cookie"]  # the origin was looked at: it is ours, and not the sandbox's
+            headers["Cookie"] = request.headers["Cookie"]
         connection = HTTPSConnection(self._host, self._port, context=self._tls, timeout=10)
         try:
             connection.request(request.command, request.path, form, headers)

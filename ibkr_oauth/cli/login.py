@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ibkr_oauth import config, errors
+from ibkr_oauth.redact import mask
 
 from . import common, prompts
 
@@ -95,8 +96,9 @@ def _keep(profile: str, access_token: AccessToken, *, keyring: bool) -> str:
 def _tell(profile: str, access_token: AccessToken, path: str, *, as_json: bool) -> None:
     paper = access_token.is_paper
     if as_json:
-        shown = f"{access_token.token[:4]}…"
-        common.print_json({"profile": profile, "file": path, "access_token": shown, "is_paper": paper})
+        common.print_json(
+            {"profile": profile, "file": path, "access_token": mask(access_token.token), "is_paper": paper}
+        )
         return
     kind = "" if paper is None else " of a paper user" if paper else " of a live user"
     click.echo(f"The access token{kind} is kept in profile {profile} of {path}.")

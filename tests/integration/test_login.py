@@ -53,9 +53,13 @@ def start(sandbox: Sandbox, third_party: Consumer) -> Iterator[Start]:
         login_.close()
 
 
+def token_of(started: Login) -> str:
+    return urllib.parse.parse_qs(urllib.parse.urlsplit(started.authorization_url).query)["oauth_token"][0]
+
+
 def redirect_of(sandbox: Sandbox, started: Login, callback: str) -> str:
     """Where the browser is sent once the user has granted access."""
-    token = urllib.parse.parse_qs(urllib.parse.urlsplit(started.authorization_url).query)["oauth_token"][0]
+    token = token_of(started)
     query = urllib.parse.urlencode({"oauth_token": token, "oauth_verifier": sandbox.consent(token)})
     return f"{callback}?{query}"
 
@@ -98,8 +102,7 @@ def test_a_cell_that_is_run_again(sandbox: Sandbox, start: Start, callback: str)
 
 def test_denied(sandbox: Sandbox, start: Start, callback: str) -> None:
     started = start(callback)
-    token = urllib.parse.parse_qs(urllib.parse.urlsplit(started.authorization_url).query)["oauth_token"][0]
-    visit(f"{callback}?oauth_token={token}&oauth_problem=user_refused")
+    visit(f"{callback}?oauth_token={token_of(started)}&oauth_problem=user_refused")
     with pytest.raises(errors.AuthorizationError, match="denied"):
         started.finish(timeout=5)
 
@@ -153,4 +156,4 @@ def test_how_it_looks(start: Start, callback: str) -> None:
     assert "call finish()." in shown
     assert "with the address that the browser ends at" in pasted._repr_html_()
     for one in (listening, pasted):
-        assert one.authorization_url.rpartition("=")[2] not in repr(one)
+        assert token_of(one) not in repr(one)
