@@ -16,7 +16,7 @@ HIDDEN = "[hidden]"
 # Names whose values are secret or grant access, in JSON, forms, headers and query strings alike.
 _NAMES = (
     r"oauth_token_secret|oauth_signature|oauth_verifier|live_session_token_signature|live_session_token|"
-    r"diffie_hellman_response|diffie_hellman_challenge|access_token_secret|access_token|session|MAC"
+    r"diffie_hellman_response|diffie_hellman_challenge|access_token_secret|access_token|session|sessionId|MAC"
 )
 _JSON_VALUE = re.compile(rf'("(?:{_NAMES})"\s*:\s*)("(?:[^"\\]|\\.)*"?|[^,}}\]\s]+)')
 _PAIR_VALUE = re.compile(rf'\b((?:{_NAMES})=)("[^"]*"?|[^&\s,"]+)')

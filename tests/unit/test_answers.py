@@ -100,6 +100,7 @@ SECRETS: list[Any] = [
     ('{"oauth_token":"47b63b79","oauth_token_secret":"BGJsaMbL/dQ=="}', "BGJsaMbL"),
     ('{"live_session_token_signature": "543c55477d6cbb0e"}', "543c55"),
     ('{"session":"0123456789abcdef0123456789abcdef","hmds":{}}', "0123456789abcdef"),
+    ('{"sessionId":"0123456789abcdef0123456789abcdef"}', "0123456789abcdef"),
     ("oauth_signature=abc%2Bdef&x=1", "abc%2Bdef"),
     ('OAuth realm="limited_poa", oauth_signature="czbA1d"', "czbA1d"),
     ("Authorization: OAuth oauth_nonce=x, oauth_signature=y", "oauth_nonce=x"),

@@ -105,9 +105,10 @@ def test_an_answer_is_shown_as_a_tree_without_its_query() -> None:
 
 
 def test_secrets_in_an_answer_stay_hidden() -> None:
-    secret = {"session": "abc123def456", "list": [{"live_session_token_signature": "beef" * 10}], "other": SECRET}
+    cookie = {"session": "abc123def456", "sessionId": "abc123def456"}  # of tickle, and of /iserver/accounts
+    secret = {**cookie, "list": [{"live_session_token_signature": "beef" * 10}], "other": SECRET}
     shown = read(answer(secret))
-    assert shown.count("[hidden]") == 3
+    assert shown.count("[hidden]") == 4
     for one in ("abc123def456", "beefbeef", "c2VjcmV0"):
         assert one not in shown
         assert one not in read(answer(b"no json: oauth_token_secret=" + secret["session"].encode() + SECRET.encode()))
