@@ -87,6 +87,18 @@ def response(answer: Response) -> str:
 
 
 def _health_rows(one: Health) -> dict[str, str]:
+    rows: dict[str, str] = {"state": one.state}
+    if one.state != "closed":
+        rows |= _life(one)
+    rows["calls"] = f"{one.counters.requests} answered, {one.counters.retries} repeated"
+    if abs(one.clock_skew) >= 1:
+        rows["clock"] = f"{abs(one.clock_skew):.0f} s {'ahead of' if one.clock_skew > 0 else 'behind'} the server"
+    if one.last_error is not None:
+        rows["last error"] = redact(one.last_error)
+    return rows
+
+
+def _life(one: Health) -> dict[str, str]:
     tier = {
         "open": "brokerage (orders and market data)",
         "not open": "portfolio; the brokerage session is not open",
@@ -94,18 +106,11 @@ def _health_rows(one: Health) -> dict[str, str]:
         "competing": "portfolio; another login holds the brokerage session",
         "refused": "portfolio; the brokerage session was refused",
     }[one.brokerage]
-    rows = {
-        "state": one.state,
+    return {
         "tier": tier,
         "live session token": "none yet" if one.token_remaining is None else _span(one.token_remaining),
         "keep-alive": _keep_alive(one),
-        "calls": f"{one.counters.requests} answered, {one.counters.retries} repeated",
     }
-    if abs(one.clock_skew) >= 1:
-        rows["clock"] = f"{abs(one.clock_skew):.0f} s {'ahead of' if one.clock_skew > 0 else 'behind'} the server"
-    if one.last_error is not None:
-        rows["last error"] = redact(one.last_error)
-    return rows
 
 
 def _keep_alive(one: Health) -> str:
@@ -144,6 +149,8 @@ class _Tree:
 
     def show(self, value: object, depth: int = 0) -> str:
         self._left -= 1
+        if value in ({}, []):  # nothing to open
+            return f"<code>{value}</code>"
         if isinstance(value, dict):
             entries = cast("dict[str, object]", value)
             return self._branch(f"{{{len(entries)}}}", entries.items(), depth)

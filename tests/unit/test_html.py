@@ -75,6 +75,14 @@ def test_a_session_shows_its_tier_and_does_no_io() -> None:
     assert "a-cookie-that-is-secret" not in shown
 
 
+def test_a_closed_session_has_no_tier_and_no_time_left() -> None:
+    closed = read(Health("closed", "not open", False, timedelta(hours=5), None, None, 0.0, Counters(requests=7)))
+    assert "closed" in closed
+    assert "7 answered" in closed
+    for words in ("portfolio", "5 h", "keep-alive"):
+        assert words not in closed
+
+
 def test_health_shows_clock_last_tickle_and_last_error() -> None:
     tickle = datetime.now(UTC) - timedelta(seconds=61)
     health = Health("open", "competing", True, timedelta(minutes=5), tickle, "<b>gone</b>", -40.0, Counters(requests=7))
@@ -125,6 +133,13 @@ def test_long_deep_and_large_answers_are_cut() -> None:
     assert len(answer("x y " * 100_000)._repr_html_()) < 2_000
     assert len(answer(b'["' + b"x y " * 1_000_000 + b'"]')._repr_html_()) < 10_000
     assert len(read(answer(b"[" * 200_000))) < 10_000
+
+
+def test_what_is_empty_has_nothing_to_open() -> None:
+    shown = answer({"groups": [], "aliases": {}})._repr_html_()
+    assert shown.count("<details") == 1
+    assert "<code>[]</code>" in shown
+    assert "<code>{}</code>" in shown
 
 
 def test_names_are_not_squeezed_by_a_long_text_beside_them() -> None:
