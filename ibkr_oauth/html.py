@@ -157,7 +157,8 @@ class _Tree:
         if isinstance(value, list):
             items = cast("list[object]", value)
             return self._branch(f"[{len(items)}]", ((str(number), one) for number, one in enumerate(items)), depth)
-        text = redact(value, _LONGEST_TEXT) if isinstance(value, str) else json.dumps(value)
+        # In quotes: IBKR sends many a number as text, which is not to be added up.
+        text = f'"{redact(value, _LONGEST_TEXT)}"' if isinstance(value, str) else json.dumps(value)
         return f"<code>{_escape(text)}</code>"
 
     def _branch(self, summary: str, entries: Iterable[tuple[str, object]], depth: int) -> str:

@@ -112,6 +112,12 @@ def test_an_answer_is_shown_as_a_tree_without_its_query() -> None:
     assert "secret=1" not in shown
 
 
+def test_a_number_is_told_from_its_text() -> None:
+    shown = read(answer({"31": "227.52", "conid": 265598, "nothing": None, "word": "null"}))
+    for words in ('"227.52"', " 265598", " null", '"null"'):
+        assert words in shown
+
+
 def test_secrets_in_an_answer_stay_hidden() -> None:
     cookie = {"session": "abc123def456", "sessionId": "abc123def456"}  # of tickle, and of /iserver/accounts
     secret = {**cookie, "list": [{"live_session_token_signature": "beef" * 10}], "other": SECRET}
