@@ -78,6 +78,9 @@ wheel: .venv/all ## one wheel for every CPython from 3.11 on, in dist/
 docs: .venv/docs build/done/extension ## these pages as a site, in build/docs/html; every warning is an error
 	$(call quietly,building the documentation,$(BIN)/python -m sphinx -E -a -b html -W -n --keep-going -d build/docs/doctrees docs build/docs/html)
 
+notebooks: .venv/all build/done/extension ## pictures of the example notebooks: for the docs, and all of them in build/notebooks
+	$(call quietly,running the notebooks and taking pictures,$(BIN)/python docs/notebook_pictures.py && $(BIN)/python docs/notebook_pictures.py build/notebooks)
+
 clean: ## removes everything that make made, .venv too
 	rm -rf .venv build dist *.egg-info ibkr_oauth/*.so .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find ibkr_oauth tests benchmarks csrc -name __pycache__ -prune -exec rm -rf {} +
@@ -104,4 +107,4 @@ build/done/extension: $(SOURCES) $(HEADERS) csrc/flags.txt csrc/tools/flags.sh c
 .venv/docs: extras := cli,docs
 .venv/all: extras := test,bench,lint,docs
 
-.PHONY: help demo test test-slow bench check-c check-asan fuzz lint lint-python lint-types lint-layers lint-format lint-tidy format wheel docs clean
+.PHONY: help demo test test-slow bench check-c check-asan fuzz lint lint-python lint-types lint-layers lint-format lint-tidy format wheel docs notebooks clean
