@@ -26,7 +26,10 @@ _PAGE = """\
 <meta name="color-scheme" content="light dark">
 <title>{title} · ibkr_oauth</title>
 <style nonce="{nonce}">
-body {{ margin: 15vh auto; max-width: 28rem; padding: 0 1.5rem; font: 1rem/1.5 system-ui, sans-serif; }}
+body {{
+  margin: 15vh auto; max-width: 28rem; padding: 0 1.5rem;
+  background: Canvas; color: CanvasText; font: 1rem/1.5 system-ui, sans-serif;
+}}
 h1 {{ font-size: 1.375rem; line-height: 1.3; }}
 </style>
 </head>

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import jinja2
 from starlette.datastructures import Headers
 
-from . import answers, data
+from . import data
 from .answers import Answer, Refusal, html_answer
 from .state import RequestToken, State
 from .verify import cookie_of
@@ -63,7 +63,8 @@ def _log_in(state: State, request_token: RequestToken, fields: dict[str, str]) -
     try:
         state.log_in(request_token, username, fields["password"].strip())
     except ValueError as error:
-        return _login_page(state, request_token, username=username, error=str(error))
+        wrong, _, rule = str(error).partition(": ")
+        return _login_page(state, request_token, username, wrong, rule)
     # To be got, so that the page can be loaded anew without a question about sending the password again.
     location = f"/authorize?{urlencode({'oauth_token': request_token.token})}"
     cookie = _set_cookie(request_token, request_token.login_token)
@@ -149,18 +150,21 @@ def _send_back(request_token: RequestToken, outcome: dict[str, str]) -> Answer:
     )
 
 
-def _login_page(state: State, request_token: RequestToken, username: str = DEFAULT_USERNAME, error: str = "") -> Answer:
+def _login_page(
+    state: State, request_token: RequestToken, username: str = DEFAULT_USERNAME, wrong: str = "", rule: str = ""
+) -> Answer:
+    """`wrong`: the field that was filled in so that it breaks the rule."""
     return _page(
         "login.html",
         _set_cookie(request_token, request_token.form_token),
-        status=422 if error else 200,
+        status=422 if wrong else 200,
         consumer_key=request_token.consumer.key,
         oauth_token=request_token.token,
         form_token=request_token.form_token,
         username=username,
         password=state.password,
-        wrong=error.partition(":")[0],
-        error=error,
+        wrong=wrong,
+        rule=rule,
     )
 
 
@@ -180,8 +184,7 @@ def _consent_page(request_token: RequestToken) -> Answer:
 
 
 def _error_page(refusal: Refusal) -> Answer:
-    title = answers.status_phrase(refusal.status)
-    return _page("error.html", status=refusal.status, title=title, words=refusal.words)
+    return _page("error.html", status=refusal.status, words=refusal.words)
 
 
 def _page(

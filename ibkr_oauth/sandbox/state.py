@@ -244,7 +244,7 @@ class State:
         """The user logs in, in place of whoever did so before. `ValueError` for an odd username or a wrong password."""
         _check_username(username)
         if not hmac.compare_digest(password.encode("utf-8", "replace"), self.password.encode()):
-            raise ValueError("password: not the one shown above")
+            raise ValueError("password: not the one above")
         request_token.username = username
         request_token.login_token = secrets.token_urlsafe(24)
 
