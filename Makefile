@@ -26,7 +26,7 @@ help: ## this list
 demo: .venv/demo build/done/extension ## every leg of the log-in against the sandbox, shown step by step
 	@$(BIN)/ibkr-oauth demo
 
-test: build/done/test .venv/all build/done/extension ## every test: C, Python, sanitizers, layers, types, style, wheel
+test: build/done/test build/done/browser .venv/all build/done/extension ## every test: C, Python, sanitizers, layers, types, style, wheel
 	@$(BIN)/python -m pytest -m 'not slow'
 
 test-slow: build/done/test .venv/all build/done/extension ## those that take minutes: a real prime search, the binding under sanitizers
@@ -78,8 +78,11 @@ wheel: .venv/all ## one wheel for every CPython from 3.11 on, in dist/
 docs: .venv/docs build/done/extension ## these pages as a site, in build/docs/html; every warning is an error
 	$(call quietly,building the documentation,$(BIN)/python -m sphinx -E -a -b html -W -n --keep-going -d build/docs/doctrees docs build/docs/html)
 
-notebooks: .venv/all build/done/extension ## pictures of the example notebooks: for the docs, and all of them in build/notebooks
+notebooks: build/done/browser .venv/all build/done/extension ## pictures of the example notebooks: for the docs, and all of them in build/notebooks
 	$(call quietly,running the notebooks and taking pictures,$(BIN)/python docs/notebook_pictures.py && $(BIN)/python docs/notebook_pictures.py build/notebooks)
+
+screenshots: build/done/browser .venv/all build/done/extension ## pictures of the login, consent and redirect pages, in docs/images
+	$(call quietly,taking pictures,$(BIN)/python docs/screenshots.py)
 
 clean: ## removes everything that make made, .venv too
 	rm -rf .venv build dist *.egg-info ibkr_oauth/*.so .benchmarks .hypothesis .mypy_cache .pytest_cache .ruff_cache
@@ -90,6 +93,11 @@ clean: ## removes everything that make made, .venv too
 build/done/build build/done/test build/done/fuzz: build/done/%: csrc/tools/system.sh csrc/tools/pythons.sh
 	$(call quietly,looking for compiler and libraries ($*),csrc/tools/system.sh $*)
 	@touch $@
+
+# Without a browser the tests that need one are skipped: what to install is said, and nothing fails.
+build/done/browser: csrc/tools/system.sh
+	@mkdir -p build/log build/done && echo '-- looking for a browser' && csrc/tools/system.sh browser >build/log/browser.log 2>&1 && touch $@ || \
+	    tail -n 8 build/log/browser.log
 
 .venv/made: | build/done/build
 	$(call quietly,making .venv,"$${PYTHON:-$$(csrc/tools/pythons.sh | awk '/builds/ { print $$2; exit }')}" -m venv --clear .venv \
@@ -107,4 +115,4 @@ build/done/extension: $(SOURCES) $(HEADERS) csrc/flags.txt csrc/tools/flags.sh c
 .venv/docs: extras := cli,docs
 .venv/all: extras := test,bench,lint,docs
 
-.PHONY: help demo test test-slow bench check-c check-asan fuzz lint lint-python lint-types lint-layers lint-format lint-tidy format wheel docs notebooks clean
+.PHONY: help demo test test-slow bench check-c check-asan fuzz lint lint-python lint-types lint-layers lint-format lint-tidy format wheel docs notebooks screenshots clean

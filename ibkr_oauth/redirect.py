@@ -16,12 +16,22 @@ HOSTS = ("127.0.0.1", "localhost")
 
 _CALLBACK = "/callback"
 
+# Colours are the browser's own, so that light and dark are what the user has chosen.
 _PAGE = """\
 <!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark"><title>{title}</title>
-<style>body {{ font: 1rem/1.5 system-ui, sans-serif; margin: 3rem auto; max-width: 28rem; padding: 0 1rem }}</style>
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title} · ibkr_oauth</title>
+<style nonce="{nonce}">
+body {{
+  margin: 15vh auto; max-width: 28rem; padding: 0 1.5rem;
+  background: Canvas; color: CanvasText; font: 1rem/1.5 system-ui, sans-serif;
+}}
+h1 {{ font-size: 1.375rem; line-height: 1.3; }}
+</style>
 </head>
 <body><main><h1>{title}</h1><p>{text}</p></main></body>
 </html>
@@ -111,7 +121,7 @@ class RedirectListener(Closing):
     def _take_answer(self, request: BaseHTTPRequestHandler, answer: dict[str, str]) -> None:
         token = answer.get("oauth_token", "").encode()
         if not self._expected or not secrets.compare_digest(token, self._expected.encode()):
-            words = "This answer belongs to another request token."
+            words = "This answer belongs to another request token, or was given before."
             respond_page(request, 400, "Not the answer that was expected", words)
             return
         title = "Access granted" if "oauth_verifier" in answer else "Access denied"
@@ -121,12 +131,15 @@ class RedirectListener(Closing):
 
 
 def respond_page(request: BaseHTTPRequestHandler, status: int, title: str, text: str) -> None:
+    nonce = secrets.token_urlsafe(12)
     headers = {
         "Content-Type": "text/html; charset=utf-8",
-        "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
+        "Content-Security-Policy": f"default-src 'none'; style-src 'nonce-{nonce}'; form-action 'none'; "
+        "base-uri 'none'; frame-ancestors 'none'",
         "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
     }
-    respond(request, status, _PAGE.format(title=title, text=text).encode(), headers)
+    respond(request, status, _PAGE.format(title=title, text=text, nonce=nonce).encode(), headers)
 
 
 def respond(request: BaseHTTPRequestHandler, status: int, body: bytes, headers: dict[str, str]) -> None:

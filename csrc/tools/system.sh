@@ -1,5 +1,6 @@
 #!/bin/sh
-# system.sh build|test|fuzz: sees to it that the system has what building the package, testing its C, or fuzzing it, needs.
+# system.sh build|test|fuzz|browser: sees to it that the system has what building the package, testing its C, fuzzing it, or looking at
+# its pages, needs.
 # Nothing missing: does nothing. As root on Debian or Ubuntu: installs it. Elsewhere: says what to install, and fails.
 set -eu
 tools=$(dirname "$0")
@@ -20,6 +21,9 @@ missing() {
         echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
             "${CLANG:-clang}" -fsanitize=fuzzer,address -x c - -o /dev/null || echo "clang with libFuzzer" >&3
     fi
+    if [ "$1" = browser ]; then
+        command -v chromium || command -v chromium-browser || command -v google-chrome || echo "Chromium" >&3
+    fi
 }
 
 debian="build-essential pkg-config libssl-dev libcurl4-openssl-dev"
@@ -34,6 +38,11 @@ if [ "$1" = fuzz ]; then
     debian="$debian clang libclang-rt-dev"
     fedora="$fedora clang compiler-rt"
     homebrew="$homebrew llvm"
+fi
+if [ "$1" = browser ]; then
+    debian="$debian chromium"
+    fedora="$fedora chromium"
+    homebrew="--cask chromium"
 fi
 # An interpreter that is good enough is left as it is.
 if [ -z "${PYTHON:-}" ] && ! "$tools/pythons.sh" | grep -q builds; then

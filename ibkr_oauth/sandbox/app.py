@@ -132,9 +132,9 @@ class Application:
             return _Outcome(answers.not_found().answer(self._state.next_number()))
         match scope["method"]:
             case "POST":
-                return _Outcome(consent.decide(self._state, headers, body.decode("utf-8", "replace")))
+                return _Outcome(consent.receive(self._state, headers, body.decode("utf-8", "replace")))
             case "GET" | "HEAD":
-                return _Outcome(consent.show(self._state, query))
+                return _Outcome(consent.show(self._state, headers, query))
             case _:
                 return _Outcome(answers.method_not_allowed().answer(self._state.next_number()))
 

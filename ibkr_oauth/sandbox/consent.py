@@ -1,4 +1,4 @@
-"""The consent page at ``/authorize``: where the user's browser is sent during the second leg."""
+"""The pages at ``/authorize``, where the user's browser is sent during the second leg: log in, then grant access."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import jinja2
 from starlette.datastructures import Headers
 
-from . import answers
+from . import data
 from .answers import Answer, Refusal, html_answer
 from .state import RequestToken, State
 from .verify import cookie_of
@@ -24,8 +24,8 @@ _TEMPLATES = jinja2.Environment(
 )
 
 
-def show(state: State, query: str) -> Answer:
-    """``GET /authorize?oauth_token=…``: the page, or at once the way back under auto consent."""
+def show(state: State, headers: Headers, query: str) -> Answer:
+    """``GET /authorize?oauth_token=…``: the page that is next, or at once the way back under auto consent."""
     token = dict(parse_qsl(query)).get("oauth_token", "")
     try:
         request_token = _issued_request_token(state, token)
@@ -33,30 +33,48 @@ def show(state: State, query: str) -> Answer:
         return _error_page(refusal)
     if state.settings.auto_consent:
         return _approve(state, request_token, DEFAULT_USERNAME)
-    return _consent_page(request_token)
+    if _is_same(_cookie(request_token, headers), request_token.login_token):
+        return _consent_page(request_token)
+    return _login_page(state, request_token)
 
 
-def decide(state: State, headers: Headers, form: str) -> Answer:
-    """``POST /authorize``: the user's answer, approve or deny, from our own page in the same browser only.
+def receive(state: State, headers: Headers, form: str) -> Answer:
+    """``POST /authorize``: what the user says to the login page or the consent page, in the same browser only.
 
-    Three things prove it, each against another attack. The form token: no page elsewhere can read it. The cookie: who
-    reads the form token from a page of his own has not put it into this user's browser. The origin: what browsers say
-    of the page that holds the form.
+    Three things prove it, each against another attack. The token in the form: no page elsewhere can read it. The
+    cookie: who reads the form's token from a page of his own has not put it into this user's browser. The origin: what
+    browsers say of the page that holds the form. To log in changes token and cookie: a form from before it is void.
     """
     fields = dict(parse_qsl(form, keep_blank_values=True))
     try:
         request_token = _issued_request_token(state, fields.get("oauth_token", ""))
     except Refusal as refusal:
         return _error_page(refusal)
-    if not _is_from_our_page(request_token, headers, fields):
-        return _error_page(Refusal(403, "this answer does not come from the consent page in the same browser"))
+    logs_in = "password" in fields
+    expected = request_token.form_token if logs_in else request_token.login_token
+    given = (fields.get("form_token", ""), _cookie(request_token, headers))
+    if not _is_from_our_page(headers) or not all(_is_same(one, expected) for one in given):
+        return _error_page(Refusal(403, "this answer does not come from the page in the same browser"))
+    return _log_in(state, request_token, fields) if logs_in else _decide(state, request_token, fields)
+
+
+def _log_in(state: State, request_token: RequestToken, fields: dict[str, str]) -> Answer:
+    username = fields.get("username", "").strip()
+    try:
+        state.log_in(request_token, username, fields["password"].strip())
+    except ValueError as error:
+        wrong, _, rule = str(error).partition(": ")
+        return _login_page(state, request_token, username, wrong, rule)
+    # To be got, so that the page can be loaded anew without a question about sending the password again.
+    location = f"/authorize?{urlencode({'oauth_token': request_token.token})}"
+    cookie = _set_cookie(request_token, request_token.login_token)
+    return Answer(303, b"", None, (("Location", location), ("Cache-Control", "no-store"), cookie))
+
+
+def _decide(state: State, request_token: RequestToken, fields: dict[str, str]) -> Answer:
     match fields.get("decision"):
         case "approve":
-            username = fields.get("username", "").strip()
-            try:
-                return _approve(state, request_token, username)
-            except ValueError as error:
-                return _consent_page(request_token, username=username, error=str(error))
+            return _approve(state, request_token, request_token.username)
         case "deny":
             request_token.state = "denied"
             # Not seen at IBKR: the OAuth problem reporting extension's word for it.
@@ -89,13 +107,23 @@ def _issued_request_token(state: State, token: str) -> RequestToken:
     return request_token
 
 
-def _is_from_our_page(request_token: RequestToken, headers: Headers, fields: dict[str, str]) -> bool:
+def _is_from_our_page(headers: Headers) -> bool:
     origin = headers.get("origin")  # absent from programs and old browsers, "null" from a page that hides its own
-    if origin is not None and origin.partition("://")[2] != headers.get("host"):
-        return False
-    given = (fields.get("form_token", ""), cookie_of(headers, _cookie_name(request_token)) or "")
-    expected = request_token.form_token.encode()
-    return all(hmac.compare_digest(one.encode("utf-8", "replace"), expected) for one in given)
+    return origin is None or origin.partition("://")[2] == headers.get("host")
+
+
+def _is_same(given: str, expected: str) -> bool:
+    """In constant time. Nothing is the same as a token that there is not."""
+    return expected != "" and hmac.compare_digest(given.encode("utf-8", "replace"), expected.encode())
+
+
+def _cookie(request_token: RequestToken, headers: Headers) -> str:
+    return cookie_of(headers, _cookie_name(request_token)) or ""
+
+
+def _set_cookie(request_token: RequestToken, value: str) -> tuple[str, str]:
+    # Not Secure: `ibkr-oauth demo --open` hands this page on over http at 127.0.0.1.
+    return "Set-Cookie", f"{_cookie_name(request_token)}={value}; Path=/authorize; HttpOnly; SameSite=Strict"
 
 
 def _cookie_name(request_token: RequestToken) -> str:
@@ -122,28 +150,41 @@ def _send_back(request_token: RequestToken, outcome: dict[str, str]) -> Answer:
     )
 
 
-def _consent_page(request_token: RequestToken, username: str = DEFAULT_USERNAME, error: str = "") -> Answer:
+def _login_page(
+    state: State, request_token: RequestToken, username: str = DEFAULT_USERNAME, wrong: str = "", rule: str = ""
+) -> Answer:
+    """`wrong`: the field that was filled in so that it breaks the rule."""
+    return _page(
+        "login.html",
+        _set_cookie(request_token, request_token.form_token),
+        status=422 if wrong else 200,
+        consumer_key=request_token.consumer.key,
+        oauth_token=request_token.token,
+        form_token=request_token.form_token,
+        username=username,
+        password=state.password,
+        wrong=wrong,
+        rule=rule,
+    )
+
+
+def _consent_page(request_token: RequestToken) -> Answer:
     consumer = request_token.consumer
-    # Not Secure: `ibkr-oauth demo --open` hands this page on over http at 127.0.0.1.
-    cookie = f"{_cookie_name(request_token)}={request_token.form_token}; Path=/authorize; HttpOnly; SameSite=Strict"
     return _page(
         "consent.html",
-        ("Set-Cookie", cookie),
-        status=422 if error else 200,
         # Chromium applies form-action also to the redirect that follows the form.
         form_target=_origin(consumer.callback),
         consumer_key=consumer.key,
         callback=consumer.callback,
         oauth_token=request_token.token,
-        form_token=request_token.form_token,
-        username=username,
-        error=error,
+        form_token=request_token.login_token,
+        username=request_token.username,
+        account=data.account_id(request_token.username),
     )
 
 
 def _error_page(refusal: Refusal) -> Answer:
-    title = answers.status_phrase(refusal.status)
-    return _page("error.html", status=refusal.status, title=title, words=refusal.words)
+    return _page("error.html", status=refusal.status, words=refusal.words)
 
 
 def _page(

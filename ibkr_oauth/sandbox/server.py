@@ -216,7 +216,7 @@ class Sandbox:
 
     @property
     def authorize_url(self) -> str:
-        """The consent page; append ``?oauth_token=<request token>``."""
+        """The login page, then the consent page; append ``?oauth_token=<request token>``."""
         return f"{self.origin}/authorize"
 
     @property

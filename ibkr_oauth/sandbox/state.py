@@ -75,7 +75,8 @@ class RequestToken:
     token: str
     consumer: RegisteredConsumer
     expires_at: float
-    form_token: str  # proves that an answer to the consent page comes from that page
+    form_token: str  # proves that what the login page sends comes from that page
+    login_token: str = ""  # the same for the consent page, and the browser of the user who logged in
     state: Literal["issued", "approved", "denied", "used"] = "issued"
     username: str = ""
     verifier: str = ""
@@ -134,6 +135,7 @@ class State:
         self.brokerage_sessions: dict[str, BrokerageSession] = {}
         self.orders = OrderBook()
         self.maintenance = False
+        self.password = secrets.token_hex(3)  # of every user; the login page shows it
         self._clock = clock
         self._skew = 0.0
         self._nonces: dict[tuple[str, str, str, str], int] = {}
@@ -237,6 +239,14 @@ class State:
         if self.now() >= request_token.expires_at:
             raise answers.request_token_expired()
         return request_token
+
+    def log_in(self, request_token: RequestToken, username: str, password: str) -> None:
+        """The user logs in, in place of whoever did so before. `ValueError` for an odd username or a wrong password."""
+        _check_username(username)
+        if not hmac.compare_digest(password.encode("utf-8", "replace"), self.password.encode()):
+            raise ValueError("password: not the one above")
+        request_token.username = username
+        request_token.login_token = secrets.token_urlsafe(24)
 
     def approve(self, request_token: RequestToken, username: str) -> str:
         """The user grants access: returns the verifier. `ValueError` for an odd username."""

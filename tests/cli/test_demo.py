@@ -14,10 +14,10 @@ import urllib.parse
 import urllib.request
 import webbrowser
 from collections.abc import Callable
-from http.cookiejar import CookieJar
 from typing import Any, Self
 
 import pytest
+from support.person import Person
 
 from ibkr_oauth import AccessToken, LiveSessionToken, OAuthClient, PrivateKey, RequestToken
 from ibkr_oauth.cli import common, demo
@@ -233,13 +233,10 @@ def test_a_brokerage_session_that_does_not_open(run: Run, misbehave: Any) -> Non
 # --- The consent page in the browser --------------------------------------------------------------
 
 
-def fetch(
-    url: str, form: dict[str, str] | None = None, cookies: CookieJar | None = None, **headers: str
-) -> tuple[int, str]:
+def fetch(url: str, form: dict[str, str] | None = None, **headers: str) -> tuple[int, str]:
     data = None if form is None else urllib.parse.urlencode(form).encode()
-    opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(cookies))
     try:
-        with opener.open(urllib.request.Request(url, data, headers), timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, data, headers), timeout=10) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -247,13 +244,11 @@ def fetch(
 
 
 def answer_page(url: str, decision: str) -> tuple[int, str]:
-    """What a person does: look at the page, press a button, follow the way back."""
-    cookies = CookieJar()
-    _, page = fetch(url, None, cookies)
-    assert "DEMOTRADE" in page
-    form = dict(re.findall(r'name="(\w+)" value="([^"]*)"', page)) | {"decision": decision}
-    origin = urllib.parse.urljoin(url, "/")[:-1]
-    return fetch(f"{origin}/authorize", form, cookies, Origin=origin)
+    """What a person does: log in, look at the page, press a button, follow the way back."""
+    person = Person()
+    address, page = person.log_in(url)
+    assert "DEMOTRADE asks for access" in page
+    return fetch(person.decide((address, page), decision))
 
 
 @pytest.fixture

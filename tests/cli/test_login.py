@@ -1,4 +1,4 @@
-"""`ibkr-oauth login`: a real process, a browser played by the test, and the sandbox's consent page over TLS."""
+"""`ibkr-oauth login`: a real process, a browser played by the test, and the sandbox's pages over TLS."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import json
 import re
 import socket
-import ssl
 import subprocess
 import sys
 import tomllib
@@ -19,32 +18,9 @@ from pathlib import Path
 import pexpect
 import pytest
 from support.cli_account import Account
+from support.person import Person
 
 CONSUMER_KEY = "THIRDPART"
-
-
-class Browser(urllib.request.HTTPRedirectHandler):
-    """Opens the consent page, answers it, and follows the redirect or hands it on."""
-
-    def __init__(self, ca_file: Path) -> None:
-        context = ssl.create_default_context(cafile=ca_file)
-        handlers = (urllib.request.HTTPSHandler(context=context), urllib.request.HTTPCookieProcessor())
-        self._opener = urllib.request.build_opener(self, *handlers)
-
-    def redirect_request(self, *_: object) -> None:
-        return None
-
-    def answer(self, url: str, decision: str) -> str:
-        """Returns where the browser is sent."""
-        with self._opener.open(url) as page:
-            html = page.read().decode()
-        fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', html))
-        form = urllib.parse.urlencode({**fields, "username": "paper", "decision": decision}).encode()
-        with pytest.raises(urllib.error.HTTPError) as sent:
-            self._opener.open(urllib.parse.urljoin(url, "/authorize"), form)
-        with sent.value as redirect:
-            assert redirect.code == 302
-            return str(redirect.headers["Location"])
 
 
 def get(url: str, **headers: str) -> tuple[int, str, str]:
@@ -76,9 +52,8 @@ def callback(account: Account, port: int) -> str:
 
 
 @pytest.fixture
-def browser(account: Account) -> Browser:
-    assert account.sandbox.ca_file is not None
-    return Browser(account.sandbox.ca_file)
+def browser(account: Account) -> Person:
+    return Person(account.sandbox.ca_file)
 
 
 Login = Callable[..., "subprocess.Popen[str]"]
@@ -122,7 +97,7 @@ def profile(account: Account) -> dict[str, str]:
 
 
 def test_the_redirect_is_caught_and_the_token_works(
-    account: Account, callback: str, browser: Browser, login: Login
+    account: Account, callback: str, browser: Person, login: Login
 ) -> None:
     process = login("--callback", callback)
     status, page, policy = get(browser.answer(url_of(process), "approve"))
@@ -145,7 +120,7 @@ def test_the_redirect_is_caught_and_the_token_works(
 
 
 def test_what_is_not_the_answer_is_refused_and_waited_past(
-    account: Account, callback: str, browser: Browser, login: Login
+    account: Account, callback: str, browser: Person, login: Login
 ) -> None:
     process = login("--callback", callback)
     redirect = browser.answer(url_of(process), "approve")
@@ -161,7 +136,7 @@ def test_what_is_not_the_answer_is_refused_and_waited_past(
     assert end(process, account)[0] == 0
 
 
-def test_access_is_denied(account: Account, callback: str, browser: Browser, login: Login) -> None:
+def test_access_is_denied(account: Account, callback: str, browser: Person, login: Login) -> None:
     process = login("--callback", callback)
     assert "Access denied" in get(browser.answer(url_of(process), "deny"))[1]
     code, out, err = end(process, account)
@@ -191,7 +166,7 @@ def test_nobody_can_paste(account: Account, login: Login, arguments: tuple[str, 
     assert not account.sandbox.requests
 
 
-def test_as_json(account: Account, callback: str, browser: Browser, login: Login) -> None:
+def test_as_json(account: Account, callback: str, browser: Person, login: Login) -> None:
     process = login("--callback", callback, "--json")
     get(browser.answer(url_of(process), "approve"))
     code, out, _ = end(process, account)
@@ -203,7 +178,7 @@ def test_as_json(account: Account, callback: str, browser: Browser, login: Login
 
 
 @pytest.mark.parametrize("paste", ["redirect", "verifier"])
-def test_pasting(account: Account, callback: str, browser: Browser, paste: str) -> None:
+def test_pasting(account: Account, callback: str, browser: Person, paste: str) -> None:
     """At a terminal, over SSH: nothing listens, and a wrong paste is said and asked again."""
     child = pexpect.spawn(
         sys.executable,

@@ -1,13 +1,10 @@
 """The whole way over TLS, against a server that verifies every byte with other people's cryptography."""
 
-import http.client
 import os
 import re
-import ssl
 import threading
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urlencode, urlsplit
 
 import pytest
 
@@ -88,38 +85,6 @@ def test_parameters_in_a_json_body(consumer: Consumer, sandbox: Sandbox) -> None
         walk(oauth, sandbox)
         assert sandbox.requests[0].headers["content-type"] == "application/json"
         assert "authorization" not in sandbox.requests[0].headers
-
-
-def test_consent_by_a_person_in_a_browser(consumer: Consumer, pem: dict[str, str]) -> None:
-    """What a browser does: it gets the page, posts the form, and is sent to the callback with the verifier."""
-    with Sandbox(tls=True) as sandbox:
-        register(sandbox, pem)
-        with OAuthClient(consumer, base_url=sandbox.base_url, ca_file=sandbox.ca_file) as oauth:
-            request_token = oauth.request_token()
-            url = urlsplit(request_token.authorization_url())
-            context = ssl.create_default_context(cafile=str(sandbox.ca_file))
-            browser = http.client.HTTPSConnection(url.netloc, context=context)
-            browser.request("GET", f"{url.path}?{url.query}", headers={"User-Agent": "browser"})
-            page = browser.getresponse()
-            html = page.read().decode()
-            fields = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', html))
-            assert fields
-            cookie = (page.getheader("Set-Cookie") or "").partition(";")[0]
-            form = urlencode({**fields, "username": "trader", "decision": "approve"})
-            headers = {
-                "User-Agent": "browser",
-                "Content-Type": "application/x-www-form-urlencoded",
-                "Cookie": cookie,
-                "Origin": sandbox.origin,
-            }
-            browser.request("POST", f"{url.path}?{url.query}", form, headers)
-            answer = browser.getresponse()
-            location = answer.getheader("Location") or answer.read().decode()
-            browser.close()
-            assert "oauth_verifier=" in location
-            with pytest.raises(VerifierError, match="another request token"):
-                oauth.access_token("0" * 20, location)
-            oauth.live_session_token(oauth.access_token(request_token, location))
 
 
 def test_a_request_token_works_once(oauth: OAuthClient, sandbox: Sandbox) -> None:
