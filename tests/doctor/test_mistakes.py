@@ -41,7 +41,7 @@ def diagnose(case: Case, *, offline: bool = False) -> doctor.Report:
         settings = config.load(environment=case.environment)
     except ConfigurationError as error:
         return doctor.unreadable(error)
-    return doctor.diagnose(settings, offline=offline, clock=Impatient())
+    return doctor.diagnose(settings, offline=offline, timeout=case.timeout, clock=Impatient())
 
 
 def pattern(text: str) -> str:
