@@ -17,9 +17,7 @@ def command() -> None:
 
 
 @command.command("show")
-@common.profile_option
-@common.json_option
-@common.debug_option
+@common.profile_options
 @click.pass_context
 def show(ctx: click.Context, as_json: bool) -> None:
     """Show each setting and its source; secrets are masked.
@@ -65,8 +63,7 @@ def _show(settings: config.Settings, path: str) -> None:
 
 
 @command.command("path")
-@common.json_option
-@common.debug_option
+@common.output_options
 def path(as_json: bool) -> None:
     """Print the path of the file of profiles, whether it is there or not."""
     file = config.config_file()

@@ -25,8 +25,7 @@ _DEFAULT_PROFILE = "default"
 @click.option("--keyring", is_flag=True, help="Keep the access token secret in the system's keyring.")
 @click.option("--base-url", metavar="URL", help="Where to call: a sandbox, or another host of IBKR's.")
 @click.option("--ca-file", type=click.Path(), help="Trust the authority in this PEM file.")
-@common.json_option
-@common.debug_option
+@common.output_options
 @click.pass_context
 def command(
     ctx: click.Context,

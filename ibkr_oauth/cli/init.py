@@ -31,7 +31,6 @@ class _Later(Exception):
 
 
 @click.command("init")
-@common.profile_option
 @click.option(
     "--dh-params",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -40,8 +39,7 @@ class _Later(Exception):
 @click.option("--keyring", is_flag=True, help="Keep the access token secret in the system's keyring.")
 @click.option("--base-url", metavar="URL", help="Where to call: a sandbox, or another host of IBKR's.")
 @click.option("--ca-file", type=click.Path(), help="Trust the authority in this PEM file.")
-@common.json_option
-@common.debug_option
+@common.profile_options
 @click.pass_context
 def command(
     ctx: click.Context,

@@ -57,9 +57,7 @@ def command() -> None:
 
 @command.command("check")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@common.profile_option
-@common.json_option
-@common.debug_option
+@common.profile_options
 @click.pass_context
 def check(ctx: click.Context, paths: tuple[Path, ...], as_json: bool) -> None:
     """Say what each of the files is, which setting it belongs to, and whether they go together.

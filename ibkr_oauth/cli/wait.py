@@ -43,9 +43,7 @@ _FIRST, _LONGEST = 300.0, 900.0
     type=click.FloatRange(min=0),
     help="Give up after so long; by default never.",
 )
-@common.profile_option
-@common.json_option
-@common.debug_option
+@common.profile_options
 @click.pass_context
 def command(ctx: click.Context, interval: float | None, timeout: float | None, as_json: bool) -> None:
     """Wait until IBKR has activated a new consumer key: until a live session token can be agreed on.
