@@ -47,6 +47,13 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
 )
 
 
+def completion(shell: str) -> str:
+    """The line that sets up completion in bash, zsh or fish, for `--help` and the documentation."""
+    if shell == "fish":
+        return "_IBKR_OAUTH_COMPLETE=fish_source ibkr-oauth | source"
+    return f'eval "$(_IBKR_OAUTH_COMPLETE={shell}_source ibkr-oauth)"'
+
+
 @dataclass
 class Settings:
     """The options that every command has."""
@@ -142,6 +149,12 @@ def make_console(*, stderr: bool = False) -> Console:
     from rich.console import Console  # noqa: PLC0415 - `--help` does without
 
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Sentences, which a narrow terminal breaks between words and not within them."""
+    console = make_console(stderr=err)
+    console.print(text, soft_wrap=not console.is_terminal)
 
 
 def print_hanging(console: Console, head: Text, rest: Text) -> None:

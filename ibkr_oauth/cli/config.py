@@ -47,19 +47,18 @@ def _as_document(settings: config.Settings, path: str) -> dict[str, object]:
 def _show(settings: config.Settings, path: str) -> None:
     from rich.text import Text  # noqa: PLC0415 - `--help` does without
 
-    lines = Text()
+    console = common.make_console()
     for one in settings.masked():
-        lines.append(f"{one.name:<20} ")
-        if one.value is None:
-            lines.append("-\n", "dim")
-        else:
-            lines.append(common.printable(one.value), "bold")
-            lines.append(f"  from {common.printable(one.origin or '')}\n", "dim")
+        value = Text("-", "dim")
+        if one.value is not None:
+            origin = (f"  from {common.printable(one.origin or '')}", "dim")
+            value = Text.assemble((common.printable(one.value), "bold"), origin)
+        common.print_hanging(console, Text(f"{one.name:<20} "), value)
     for conflict in settings.conflicts:
-        lines.append(f"conflict: {common.printable(str(conflict))}\n", "yellow")
+        words = Text(common.printable(str(conflict)), "yellow")
+        common.print_hanging(console, Text("conflict: ", "yellow"), words)
     profile = "no profile" if settings.profile is None else f"profile {settings.profile}"
-    lines.append(f"{profile}; profiles are kept in {path}{'' if Path(path).exists() else ', not there yet'}")
-    common.make_console().print(lines, soft_wrap=True)
+    common.say(f"{profile}; profiles are kept in {path}{'' if Path(path).exists() else ', not there yet'}")
 
 
 @command.command("path")

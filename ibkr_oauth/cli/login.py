@@ -90,14 +90,14 @@ def _has_screen() -> bool:
 
 
 def _show_how_to_paste(callback: str | None) -> None:
-    click.echo(
-        "Then the browser goes to the callback. Whether it can show that page does not matter: its address is asked\n"
+    common.say(
+        "Then the browser goes to the callback. Whether it can show that page does not matter: its address is asked "
         "for here.",
         err=True,
     )
     if callback is not None:
         port = urlsplit(callback).port
-        click.echo(f"(Or connect with ssh -L {port}:127.0.0.1:{port}, and run this with --listen.)", err=True)
+        common.say(f"(Or connect with ssh -L {port}:127.0.0.1:{port}, and run this with --listen.)", err=True)
 
 
 def _show(url: str, *, no_browser: bool) -> None:
@@ -126,5 +126,5 @@ def _tell(profile: str, access_token: AccessToken, path: str, *, as_json: bool) 
         )
         return
     kind = "" if paper is None else " of a paper user" if paper else " of a live user"
-    click.echo(f"The access token{kind} is kept in profile {profile} of {path}.")
+    common.say(f"The access token{kind} is kept in profile {profile} of {path}.")
     click.echo(f"Next: ibkr-oauth get /portfolio/accounts --profile {profile}")

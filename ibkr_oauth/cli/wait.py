@@ -98,9 +98,9 @@ def _tell(error: IBKROAuthError, since: datetime, attempts: int, wait: float) ->
     what = "not active yet" if isinstance(error, ConsumerNotActive) else f"no answer to build on ({error.code})"
     next_at = datetime.now().astimezone() + timedelta(seconds=wait)
     looks = "1 look" if attempts == 1 else f"{attempts} looks"
-    click.echo(f"{what}: {looks} since {since:%a %H:%M:%S}, next at {next_at:%H:%M:%S}; Ctrl-C ends this", err=True)
+    common.say(f"{what}: {looks} since {since:%a %H:%M:%S}, next at {next_at:%H:%M:%S}; Ctrl-C ends this", err=True)
     if attempts == 1:
-        click.echo(error.advice, err=True)
+        common.say(error.advice, err=True)
 
 
 def _as_document(active: bool, since: datetime, attempts: int) -> dict[str, object]:

@@ -82,4 +82,4 @@ def _online(parts: offline.Parts, clock: Clock, timeout: float, broken: Finding 
 
 def _left_out(steps: Iterable[str], why: Finding) -> Iterator[Finding]:
     for step in steps:
-        yield skipped(step, f"not tried: {why.title.lower()} comes first")
+        yield skipped(step, f"not tried: {why.title} comes first")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,34 @@ def test_help_imports_neither_rich_tables_nor_the_sandbox() -> None:
         "print(sorted(set(sys.modules) & {'rich.console', 'starlette', 'cryptography'}))"
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_answers_in_less_than_200_ms() -> None:
+    """In time of the processor, which is what a machine that does nothing else takes. The best of some runs counts."""
+    best = 1.0
+    for _ in range(20):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "ibkr_oauth", "--help"], stdout=subprocess.DEVNULL, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        best = min(best, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+        if best < 0.2:
+            break
+    assert best < 0.2
+
+
+def test_the_library_imports_nothing_of_command_sandbox_and_settings() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import ibkr_oauth"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"ibkr_oauth", "ibkr_oauth.session"} <= imported
+    ours = {"ibkr_oauth.cli", "ibkr_oauth.sandbox", "ibkr_oauth.config", "ibkr_oauth.doctor", "ibkr_oauth.advice"}
+    theirs = {"click", "rich", "platformdirs", "tomllib", "tomlkit", "keyring", "starlette", "uvicorn", "jinja2"}
+    more = {"cryptography", "trustme", "asyncio", "json", "http.server", "ssl"}
+    assert imported & (ours | theirs | more) == set()
 
 
 def test_importing_the_package_of_the_command_needs_no_extra() -> None:
