@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from ibkr_oauth import _core, errors
-from ibkr_oauth.cli import common, keygen
+from ibkr_oauth.cli import app, common, keygen
 
 from .conftest import Run
 
@@ -46,12 +49,34 @@ def test_help_lists_commands_and_exit_codes(run: Run) -> None:
         assert word in result.stdout
 
 
-@pytest.mark.parametrize("command", ["demo", "keygen", "sandbox"])
-def test_each_command_has_help_json_and_debug(run: Run, command: str) -> None:
-    result = run(command, "-h")
+def _commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if not isinstance(command, click.Group):
+        yield words, command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        part = command.get_command(context, name)
+        assert part is not None
+        yield from _commands(part, (*words, name))
+
+
+ALL_COMMANDS = dict(_commands(app.program))
+
+
+@pytest.mark.parametrize("words", ALL_COMMANDS, ids=" ".join)
+def test_each_command_has_help_json_and_debug(run: Run, words: tuple[str, ...]) -> None:
+    result = run(*words, "-h")
     assert result.exit_code == 0
     for word in ("--json", "--debug", "--help"):
         assert word in result.stdout
+
+
+def test_no_secret_is_taken_from_the_command_line() -> None:
+    """Other users of the machine see it, and so does the shell's history."""
+    names = {name for command in ALL_COMMANDS.values() for parameter in command.params for name in parameter.opts}
+    assert len(names) > 40
+    suspicious = {name for name in names if re.search("secret|password|phrase|token|verifier|signing-key", name)}
+    assert suspicious == {"--token-lifetime"}
 
 
 def test_version_names_the_libraries(run: Run) -> None:
