@@ -133,12 +133,32 @@ def commands_page() -> str:
         "|---|---|",
         *(f"| {code} | {_capital(meaning)} |" for code, meaning in common.EXIT_CODES),
     ]
+    lines += [
+        "",
+        "## Completion",
+        "",
+        "Commands, options and the names of profiles, with the Tab key. In `~/.bashrc` (bash 4.4 or later):",
+        "",
+        *_shell(common.completion("bash")),
+        "",
+        "In `~/.zshrc`, after `compinit`:",
+        "",
+        *_shell(common.completion("zsh")),
+        "",
+        "In `~/.config/fish/completions/ibkr-oauth.fish`:",
+        "",
+        *_shell(common.completion("fish")),
+    ]
     with click.Context(app.program, info_name="ibkr-oauth", **app.program.context_settings) as root:
         for name in app.COMMANDS:
             command = app.program.get_command(root, name)
             assert command is not None
             lines += _help(command, name, root, level=2)
     return "\n".join(lines) + "\n"
+
+
+def _shell(line: str) -> list[str]:
+    return ["```sh", line, "```"]
 
 
 def _help(command: click.Command, name: str, parent: click.Context, level: int) -> list[str]:

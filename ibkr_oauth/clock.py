@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from . import _core
 
@@ -98,3 +98,14 @@ def parse_date(header: str) -> float | None:
     except (ValueError, OverflowError):
         return None
     return date.timestamp() if zone == "GMT" else None
+
+
+def duration(span: timedelta) -> str:
+    """For people: the two greatest units."""
+    seconds = round(span.total_seconds())
+    if seconds <= 0:
+        return "expired" if seconds < 0 else "0 s"
+    hours, minutes = seconds // 3600, seconds % 3600 // 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"

@@ -9,9 +9,10 @@ import contextlib
 import html
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast
 
+from .clock import duration
 from .redact import HIDDEN, is_secret_name, mask, redact, without_query
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def live_session_token(token: LiveSessionToken) -> str:
             "consumer": token.consumer_key or "not known",
             "fingerprint": token.fingerprint,
             "expires": f"{token.expires_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
-            "remaining": _span(token.remaining),
+            "remaining": duration(token.remaining),
         },
     )
 
@@ -108,7 +109,7 @@ def _life(one: Health) -> dict[str, str]:
     }[one.brokerage]
     return {
         "tier": tier,
-        "live session token": "none yet" if one.token_remaining is None else _span(one.token_remaining),
+        "live session token": "none yet" if one.token_remaining is None else duration(one.token_remaining),
         "keep-alive": _keep_alive(one),
     }
 
@@ -118,18 +119,7 @@ def _keep_alive(one: Health) -> str:
         return "off"
     if one.last_tickle is None:
         return "on"
-    return f"on, last tickle {_span(datetime.now(UTC) - one.last_tickle)} ago"
-
-
-def _span(span: timedelta) -> str:
-    """The two greatest units."""
-    seconds = round(span.total_seconds())
-    if seconds <= 0:
-        return "expired" if seconds < 0 else "0 s"
-    hours, minutes = seconds // 3600, seconds % 3600 // 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {seconds % 60} s" if minutes else f"{seconds} s"
+    return f"on, last tickle {duration(datetime.now(UTC) - one.last_tickle)} ago"
 
 
 def _body(answer: Response) -> str:

@@ -25,7 +25,12 @@ _PEM = re.compile(r"-----BEGIN [A-Z0-9 .]+-----.*?(?:-----END [A-Z0-9 .]+-----|\
 # Some have no name where they stand: a live session token is 28 characters of base64, raw or percent-encoded, and long
 # runs of base64 or hex are ciphertexts, signatures and decrypted secrets.
 _TOKEN = re.compile(r"(?:[A-Za-z0-9+/]|%2[BbFf]){27}(?:=|%3[Dd])")
-_LONG_RUN = re.compile(r"[A-Za-z0-9+/=_-]{64,}")
+_LONG_RUN = re.compile(r"(?:[A-Za-z0-9+/=_-]|%2[BbFf]|%3[Dd]){64,}")
+# Paths of files and of calls are long runs as well. They are made of words, as random text of that length is less than
+# once in 1e10 times.
+_BETWEEN_WORDS = re.compile(r"[/_-]|%2[Ff]")
+_WORD = re.compile(r"(?:[A-Z]+|[A-Z]{0,2}[a-z]+(?:[A-Z]{1,2}[a-z]+){0,2})?\d{0,8}")
+_MAX_WORD = 20
 
 
 def redact(text: str, limit: int = MAX_BODY) -> str:
@@ -36,9 +41,13 @@ def redact(text: str, limit: int = MAX_BODY) -> str:
     text = _JSON_VALUE.sub(rf'\1"{HIDDEN}"', text)
     text = _AUTHORIZATION.sub(rf"\1{HIDDEN}", text)
     text = _PAIR_VALUE.sub(rf"\1{HIDDEN}", text)
-    text = _LONG_RUN.sub(HIDDEN, text)
+    text = _LONG_RUN.sub(lambda run: run[0] if _is_words(run[0]) else HIDDEN, text)
     text = _TOKEN.sub(HIDDEN, text)
     return text if length <= limit + _MARGIN and len(text) <= limit else f"{text[:limit]}… ({length} characters)"
+
+
+def _is_words(run: str) -> bool:
+    return all(len(word) <= _MAX_WORD and _WORD.fullmatch(word) for word in _BETWEEN_WORDS.split(run))
 
 
 def is_secret_name(name: str) -> bool:

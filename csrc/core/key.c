@@ -156,8 +156,9 @@ static ibk_code check_rsa(EVP_PKEY *pkey, const char *what, struct ibk_error *er
     ERR_clear_error();
     if (EVP_PKEY_is_a(pkey, "RSA") != 1) {
         const char *type = EVP_PKEY_get0_type_name(pkey);
-        return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: this is an %.20s key, expected a private RSA key", what,
-                        type == NULL ? "unknown" : type);
+        type = type == NULL ? "unknown" : type;
+        return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: this is %s %.20s key, expected a private RSA key", what,
+                        type[0] == 'D' ? "a" : "an", type);
     }
     if (!is_private) {
         return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: this is a public key, expected a private RSA key", what);

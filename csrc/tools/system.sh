@@ -14,6 +14,7 @@ missing() {
     [ -n "${PYTHON:-}" ] || "$tools/pythons.sh" | grep builds || echo "Python >= 3.11 with headers and venv" >&3
     if [ "$1" = test ]; then
         command -v readelf || echo "binutils" >&3
+        command -v zsh || echo "zsh" >&3
         found cmocka
         found jansson
     fi
@@ -30,9 +31,9 @@ debian="build-essential pkg-config libssl-dev libcurl4-openssl-dev"
 fedora="gcc make pkgconf-pkg-config openssl-devel libcurl-devel"
 homebrew="pkgconf openssl@3 curl"
 if [ "$1" = test ]; then
-    debian="$debian binutils libcmocka-dev libjansson-dev"
-    fedora="$fedora binutils libcmocka-devel jansson-devel"
-    homebrew="$homebrew binutils cmocka jansson"
+    debian="$debian binutils libcmocka-dev libjansson-dev zsh"
+    fedora="$fedora binutils libcmocka-devel jansson-devel zsh"
+    homebrew="$homebrew binutils cmocka jansson zsh"
 fi
 if [ "$1" = fuzz ]; then
     debian="$debian clang libclang-rt-dev"

@@ -59,6 +59,8 @@ class Program(click.Group):
         rows: Sequence[tuple[str, str]] = [(str(code), what) for code, what in common.EXIT_CODES]
         with formatter.section("Exit codes"):
             formatter.write_dl(rows)
+        with formatter.section("Completion with the Tab key"):
+            formatter.write_dl([(shell, common.completion(shell)) for shell in ("bash", "zsh", "fish")])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -71,9 +71,7 @@ def _call_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--show-signature", is_flag=True, help="With --curl: sign now, and put the signature into the line."
             ),
             click.option("--read-only", is_flag=True, help="Refuse what could change anything."),
-            common.profile_option,
-            common.json_option,
-            common.debug_option,
+            common.profile_options,
             click.pass_context,
         )
     ):

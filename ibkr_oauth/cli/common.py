@@ -17,6 +17,7 @@ from . import EXIT_USAGE, missing_extra
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from ibkr_oauth import Session, config
     from ibkr_oauth.sandbox import Sandbox
@@ -46,6 +47,13 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
 )
 
 
+def completion(shell: str) -> str:
+    """The line that sets up completion in bash, zsh or fish, for `--help` and the documentation."""
+    if shell == "fish":
+        return "_IBKR_OAUTH_COMPLETE=fish_source ibkr-oauth | source"
+    return f'eval "$(_IBKR_OAUTH_COMPLETE={shell}_source ibkr-oauth)"'
+
+
 @dataclass
 class Settings:
     """The options that every command has."""
@@ -72,13 +80,6 @@ def _keep_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) ->
     settings(ctx).debug |= value
 
 
-def json_option(command: _Decorated) -> _Decorated:
-    """`--json`, the argument `as_json`: one JSON document on standard output in place of text."""
-    return click.option("--json", "as_json", is_flag=True, callback=_keep_json, help="Print one JSON document.")(
-        command
-    )
-
-
 def debug_option(command: _Decorated) -> _Decorated:
     """`--debug`: the only way to see a traceback."""
     return click.option(
@@ -94,8 +95,14 @@ def _keep_profile(ctx: click.Context, _parameter: click.Parameter, value: str | 
     settings(ctx).profile = value or settings(ctx).profile
 
 
-def profile_option(command: _Decorated) -> _Decorated:
-    """`--profile`: whose settings `load_settings` and `open_session` use."""
+def output_options(command: _Decorated) -> _Decorated:
+    """`--json`, the argument `as_json`: one JSON document on standard output in place of text; and `--debug`."""
+    as_json = click.option("--json", "as_json", is_flag=True, callback=_keep_json, help="Print one JSON document.")
+    return as_json(debug_option(command))
+
+
+def profile_options(command: _Decorated) -> _Decorated:
+    """`--profile`: whose settings `load_settings` and `open_session` use; and `output_options`."""
     return click.option(
         "--profile",
         metavar="NAME",
@@ -103,7 +110,7 @@ def profile_option(command: _Decorated) -> _Decorated:
         callback=_keep_profile,
         shell_complete=_complete_profile,
         help="Use this profile of the configuration file; by default IBKR_OAUTH_PROFILE, else its default profile.",
-    )(command)
+    )(output_options(command))
 
 
 def _complete_profile(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -142,6 +149,26 @@ def make_console(*, stderr: bool = False) -> Console:
     from rich.console import Console  # noqa: PLC0415 - `--help` does without
 
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Sentences, which a narrow terminal breaks between words and not within them."""
+    console = make_console(stderr=err)
+    console.print(text, soft_wrap=not console.is_terminal)
+
+
+def print_hanging(console: Console, head: Text, rest: Text) -> None:
+    """`head` and then `rest`, whose further lines on a terminal begin below its first."""
+    from rich.table import Table  # noqa: PLC0415 - as above
+
+    if not console.is_terminal:
+        console.print(head + rest, soft_wrap=True)
+        return
+    grid = Table.grid()
+    grid.add_column(no_wrap=True, width=head.cell_len)
+    grid.add_column(overflow="fold")
+    grid.add_row(head, rest)
+    console.print(grid)
 
 
 def printable(text: str) -> str:

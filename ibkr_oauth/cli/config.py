@@ -17,9 +17,7 @@ def command() -> None:
 
 
 @command.command("show")
-@common.profile_option
-@common.json_option
-@common.debug_option
+@common.profile_options
 @click.pass_context
 def show(ctx: click.Context, as_json: bool) -> None:
     """Show each setting and its source; secrets are masked.
@@ -49,24 +47,22 @@ def _as_document(settings: config.Settings, path: str) -> dict[str, object]:
 def _show(settings: config.Settings, path: str) -> None:
     from rich.text import Text  # noqa: PLC0415 - `--help` does without
 
-    lines = Text()
+    console = common.make_console()
     for one in settings.masked():
-        lines.append(f"{one.name:<20} ")
-        if one.value is None:
-            lines.append("-\n", "dim")
-        else:
-            lines.append(common.printable(one.value), "bold")
-            lines.append(f"  from {common.printable(one.origin or '')}\n", "dim")
+        value = Text("-", "dim")
+        if one.value is not None:
+            origin = (f"  from {common.printable(one.origin or '')}", "dim")
+            value = Text.assemble((common.printable(one.value), "bold"), origin)
+        common.print_hanging(console, Text(f"{one.name:<20} "), value)
     for conflict in settings.conflicts:
-        lines.append(f"conflict: {common.printable(str(conflict))}\n", "yellow")
+        words = Text(common.printable(str(conflict)), "yellow")
+        common.print_hanging(console, Text("conflict: ", "yellow"), words)
     profile = "no profile" if settings.profile is None else f"profile {settings.profile}"
-    lines.append(f"{profile}; profiles are kept in {path}{'' if Path(path).exists() else ', not there yet'}")
-    common.make_console().print(lines, soft_wrap=True)
+    common.say(f"{profile}; profiles are kept in {path}{'' if Path(path).exists() else ', not there yet'}")
 
 
 @command.command("path")
-@common.json_option
-@common.debug_option
+@common.output_options
 def path(as_json: bool) -> None:
     """Print the path of the file of profiles, whether it is there or not."""
     file = config.config_file()

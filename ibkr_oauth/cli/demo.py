@@ -38,8 +38,7 @@ CONSENT_TIMEOUT = 120.0
     is_flag=True,
     help="Show the consent page in your browser, and wait for your answer.",
 )
-@common.json_option
-@common.debug_option
+@common.output_options
 @click.pass_context
 def command(ctx: click.Context, in_browser: bool, as_json: bool) -> None:
     """Show every leg of the login: request token, authorisation, access token, live session token.

@@ -31,9 +31,7 @@ _MARKS = {
     type=click.Path(dir_okay=False),
     help="Also write a zip file with the findings that is safe to post: it holds no secret.",
 )
-@common.profile_option
-@common.json_option
-@common.debug_option
+@common.profile_options
 @click.pass_context
 def command(ctx: click.Context, offline: bool, bundle: str | None, as_json: bool) -> None:
     """Find out what is wrong, and on which side.
@@ -73,12 +71,8 @@ def _examine(settings: config.Settings, offline: bool, as_json: bool) -> Report:
 
     def show(finding: Finding) -> None:
         mark, style = _MARKS[finding.state]
-        line = Text.assemble(
-            (mark, style),
-            f"  {finding.title}: ",
-            (common.printable(finding.detail), style if finding.state != "good" else ""),
-        )
-        console.print(line, soft_wrap=not console.is_terminal)
+        detail = Text(common.printable(finding.detail), style if finding.state != "good" else "")
+        common.print_hanging(console, Text.assemble((mark, style), "  "), Text.assemble(f"{finding.title}: ", detail))
 
     with console.status("checking …") if console.is_terminal else _Quiet():
         return doctor.diagnose(settings, offline=offline, on_finding=show)
@@ -96,12 +90,9 @@ def _conclude(report: Report, path: str | None) -> None:
 
     console = common.make_console()
     style = "bold green" if report.good else "bold red"
-    verdict = common.printable(report.verdict)
-    next_step = common.printable(report.next_step)
-    console.print(
-        Text.assemble(("\nVerdict: ", "bold"), (verdict, style), ("\nNext:    ", "bold"), next_step),
-        soft_wrap=not console.is_terminal,
-    )
+    console.print()
+    common.print_hanging(console, Text("Verdict: ", "bold"), Text(common.printable(report.verdict), style))
+    common.print_hanging(console, Text("Next:    ", "bold"), Text(common.printable(report.next_step)))
     if path is not None:
         click.echo(f"Bundle:  {path} (no secret in it)")
 

@@ -12,8 +12,6 @@ from ibkr_oauth.redact import redact
 from . import common
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
     from ibkr_oauth import advice
 
 #: How many explanations are told; the best one comes first, and the others seldom help.
@@ -24,8 +22,7 @@ _MAX_TEXT = 200_000
 
 @click.command("explain")
 @click.argument("text", nargs=-1)
-@common.json_option
-@common.debug_option
+@common.output_options
 @click.pass_context
 def command(ctx: click.Context, text: tuple[str, ...], as_json: bool) -> None:
     """Say what TEXT means: a message, a JSON body, a whole answer, a traceback, a line of a log.
@@ -55,7 +52,8 @@ def command(ctx: click.Context, text: tuple[str, ...], as_json: bool) -> None:
 def _words(heard: advice.Heard) -> str:
     """What was made out of it, in one line and without secrets."""
     words = " ".join(redact(heard.text, limit=200).split())
-    return " ".join(part for part in (str(heard.status or ""), redact(heard.path), words) if part)
+    status = "" if heard.status is None or words.startswith(str(heard.status)) else str(heard.status)
+    return " ".join(part for part in (status, redact(heard.path), words) if part)
 
 
 def _as_document(heard: advice.Heard, entries: list[advice.Entry], is_known: bool) -> dict[str, object]:
@@ -87,33 +85,32 @@ def _show(heard: advice.Heard, entries: list[advice.Entry], is_known: bool) -> N
     from rich.text import Text  # noqa: PLC0415 - `--help` does without
 
     console = common.make_console()
-    lines = Text.assemble((f"heard: {common.printable(_words(heard))}\n", "dim"))
+
+    def say(text: str, style: str = "", head: str = "") -> None:
+        common.print_hanging(console, Text(head), Text(text, style))
+
+    say(common.printable(_words(heard)), "dim", head="heard: ")
     if not entries:
-        lines.append("\nThis text is not known.\n", "bold")
-        lines.append(
-            "\nWhat to do: give the whole answer, with its status and body, for instance\n"
+        say("\nThis text is not known.\n", "bold")
+        say(
+            "What to do: give the whole answer, with its status and body, for instance\n"
             "  curl -i … 2>&1 | ibkr-oauth explain\n"
-            "or let `ibkr-oauth doctor` look for the cause. If it is IBKR's, report the text with its status and\n"
-            "path, so that it can be added.\n"
+            "or let `ibkr-oauth doctor` look for the cause. If it is IBKR's, report the text with its status and "
+            "path, so that it can be added."
         )
-    elif not is_known:
-        what = f"its status {heard.status}" if heard.kind is None else f"the error {heard.kind.__name__}"
-        lines.append(f"\nThe text itself is not known. This is what {what} means:\n", "yellow")
-    for number, entry in enumerate(entries[:_MOST]):
-        if number == 1:
-            lines.append("\nLess likely:\n", "dim")
-        _append(lines, entry, in_full=number == 0)
-    console.print(lines, end="", soft_wrap=not console.is_terminal)
-
-
-def _append(lines: Text, entry: advice.Entry, *, in_full: bool) -> None:
-    if not in_full:
-        lines.append(f"  {entry.says}: {entry.means}\n")
         return
-    lines.append(f"\n{entry.means}\n", "bold")
-    lines.append("\nLikely causes:\n")
-    for cause in entry.causes:
-        lines.append(f"  - {cause}\n")
-    lines.append("\nWhat to do: ")
-    lines.append(f"{entry.remedy}\n", "green")
-    lines.append(f"\nThe library raises {entry.kind.__name__}.\n", "dim")
+    if not is_known:
+        what = f"its status {heard.status}" if heard.kind is None else f"the error {heard.kind.__name__}"
+        say(f"\nThe text itself is not known. This is what {what} means:", "yellow")
+    first, *others = entries[:_MOST]
+    say(f"\n{first.means}\n", "bold")
+    say("Likely causes:")
+    for cause in first.causes:
+        say(cause, head="  - ")
+    say("")
+    say(first.remedy, "green", head="What to do: ")
+    say(f"\nThe library raises {first.kind.__name__}.", "dim")
+    if others:
+        say("\nLess likely:", "dim")
+    for entry in others:
+        say(f"{entry.says}: {entry.means}", head="  - ")

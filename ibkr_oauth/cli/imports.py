@@ -25,8 +25,7 @@ _DEFAULT_PROFILE = "default"
 @click.option("--keyring", is_flag=True, help="Keep the access token secret in the system's keyring.")
 @click.option("--base-url", metavar="URL", help="Where to call: a sandbox, or another host of IBKR's.")
 @click.option("--ca-file", type=click.Path(), help="Trust the authority in this PEM file.")
-@common.json_option
-@common.debug_option
+@common.output_options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -75,14 +74,18 @@ def command(
 
 
 def _show(setup: importing.Setup, converted: importing.Converted, profile: str, file: str) -> None:
+    from rich.text import Text  # noqa: PLC0415 - `--help` does without
+
+    console = common.make_console()
     click.echo(f"Found: {setup.kind}")
     written = {str(path) for path in converted.written}
     for one in config.load(profile).masked():
         if one.name in setup.fields:
             is_new = converted.values.get(one.name) in written
             target = f"{'written to ' if is_new else ''}{common.printable(one.value or '')}"
-            click.echo(f"  {one.name:<20} from {common.printable(setup.fields[one.name])}: {target}")
-    click.echo(f"Stored as profile {profile} in {file}")
+            origin = Text(f"from {common.printable(setup.fields[one.name])}: {target}")
+            common.print_hanging(console, Text(f"  {one.name:<20} "), origin)
+    common.say(f"Stored as profile {profile} in {file}")
     if setup.missing:
         missing = ", ".join(name.replace("_", " ") for name in setup.missing)
         click.echo(f"Missing: {missing}\nGo on with: ibkr-oauth init --profile {profile}")

@@ -31,7 +31,6 @@ class _Later(Exception):
 
 
 @click.command("init")
-@common.profile_option
 @click.option(
     "--dh-params",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -40,8 +39,7 @@ class _Later(Exception):
 @click.option("--keyring", is_flag=True, help="Keep the access token secret in the system's keyring.")
 @click.option("--base-url", metavar="URL", help="Where to call: a sandbox, or another host of IBKR's.")
 @click.option("--ca-file", type=click.Path(), help="Trust the authority in this PEM file.")
-@common.json_option
-@common.debug_option
+@common.profile_options
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -70,10 +68,10 @@ def command(
     try:
         code = wizard.run(dh_params, {name: text for name, text in addresses.items() if text})
     except (KeyboardInterrupt, click.Abort):
-        click.echo(f"\nStopped. What is done is kept; go on with: {wizard.again}", err=True)
+        common.say(f"\nStopped. What is done is kept; go on with: {wizard.again}", err=True)
         code = common.EXIT_INTERRUPTED
     except _Later:
-        click.echo(
+        common.say(
             f"\nStored what there is. When the portal gives you the rest, go on with: {wizard.again}\n"
             f"Then `ibkr-oauth wait --profile {wizard.name}` tells you when IBKR has activated it."
         )
@@ -101,7 +99,7 @@ class _Wizard:
         stored = self._stored()
         is_complete = all(name in stored.origins for name in (*_KEYS, *_TOKENS))
         if is_complete:
-            click.echo(f"The profile {self.name} is complete. (For new keys, choose another name.)")
+            common.say(f"The profile {self.name} is complete. (For new keys, choose another name.)")
             choices = ("check it", "replace access token and secret")
             if prompts.choose("What now", choices) == 0:
                 return self._check()
@@ -116,7 +114,7 @@ class _Wizard:
     def _choose_profile(self) -> None:
         if self.name is None:
             _title("1. Profile")
-            click.echo("A profile keeps the settings of one login: one for paper trading, another for real money.")
+            common.say("A profile keeps the settings of one login: one for paper trading, another for real money.")
             self.name = prompts.ask("Name of the profile", _read_profile_name, default=_DEFAULT_PROFILE)
         else:
             _read_profile_name(self.name)
@@ -142,11 +140,11 @@ class _Wizard:
     def _make_keys(self, dh_params: Path | None) -> None:
         _title("2. Keys")
         if all(name in self._stored().origins for name in _KEYS):
-            click.echo(f"The keys are there: {self._value('signing_key')}")
+            common.say(f"The keys are there: {self._value('signing_key')}")
             return
         folder = self._key_folder()
         if _is_complete(folder):
-            click.echo(f"Keys of an earlier run are there, and used: {folder}")
+            common.say(f"Keys of an earlier run are there, and used: {folder}")
             self._save(_in_folder(folder))
         elif prompts.choose("Your choice", ("make new keys", "use key files that I have")) == 0:
             self._save(_generate(folder, dh_params))
@@ -188,17 +186,17 @@ class _Wizard:
                 ("Diffie-Hellman Parameters", self._value("dh_params"), dh_params.fingerprint),
             )
             click.echo(f"Log in, with the user name that will trade:\n  {PORTAL}\n")
-            click.echo("Choose a consumer key of nine capital letters there, save it, and upload three files:\n")
+            common.say("Choose a consumer key of nine capital letters there, save it, and upload three files:\n")
             for field, path, fingerprint in uploads:
                 click.echo(f"  {field}\n    file     {path}\n    SHA-256  {fingerprint}")
-            click.echo(
+            common.say(
                 "\nPrivate keys stay on this machine. Where the portal refuses something, ask with its words:\n"
                 f'  ibkr-oauth explain "failed to set key"\nWhere it keeps you waiting, type `{_LATER}`.\n'
             )
             consumer_key = prompts.ask("Consumer key", _insist(_read_consumer_key))
             self._save({"consumer_key": consumer_key})
         else:
-            click.echo(f"The consumer key is {consumer_key}.")
+            common.say(f"The consumer key is {consumer_key}.")
         return Consumer(consumer_key, signing_key, encryption_key, dh_params)
 
     def _public(self, name: str, key: PrivateKey) -> Path:
@@ -228,15 +226,15 @@ class _Wizard:
         _title("4. Access token")
         token = self._value("access_token") if keep_token else None
         if token is None:
-            click.echo(
-                "Press Generate Token in the portal, then enable OAuth access. It shows an access token (20 digits\n"
+            common.say(
+                "Press Generate Token in the portal, then enable OAuth access. It shows an access token (20 digits "
                 f"and letters) and its secret, once. Nothing yet? Type `{_LATER}`.\n"
             )
             token = prompts.ask("Access token", _insist(_read_access_token))
             if keep_token:
                 self._save({"access_token": token})
         else:
-            click.echo(f"The access token that begins with {token[:4]} is there; now its secret.")
+            common.say(f"The access token that begins with {token[:4]} is there; now its secret.")
         length = -(-consumer.encryption_key.bits // 24) * 4
         secret = prompts.ask_secret(
             "Access token secret", lambda text: self._read_secret(text, token, consumer), length
@@ -255,13 +253,13 @@ class _Wizard:
         except errors.KeyMismatchError as error:
             if "swapped" not in error.message:
                 raise
-            click.echo("Signing key and encryption key are swapped: the secret belongs to the other one.")
+            common.say("Signing key and encryption key are swapped: the secret belongs to the other one.")
             click.confirm("Exchange them", default=True, abort=True)
             signing_key, encryption_key = self._value("signing_key"), self._value("encryption_key")
             self._save({"signing_key": encryption_key or "", "encryption_key": signing_key or ""})
         if access_token.secret != text.strip():
-            click.echo("Blanks and line breaks inside are taken out: they come from copying.")
-        click.echo(f"The secret fits: {len(access_token.secret)} characters, and it decrypts.")
+            common.say("Blanks and line breaks inside are taken out: they come from copying.")
+        common.say(f"The secret fits: {len(access_token.secret)} characters, and it decrypts.")
         return access_token.secret
 
     # --- The end ---------------------------------------------------------------------------------
@@ -273,7 +271,7 @@ class _Wizard:
         report = doctor._examine(config.load(self.name), offline=False, as_json=False)
         doctor._conclude(report, None)
         if not report.good:
-            click.echo(f"The profile is stored; check it again with: {self.again}")
+            common.say(f"The profile is stored; check it again with: {self.again}")
             return doctor._exit_code(report)
         self._first_call()
         return 0
@@ -323,14 +321,14 @@ def _generate(folder: Path, dh_params: Path | None) -> dict[str, str]:
 
     given = None if dh_params is None else DHParameters.load(dh_params)
     if given is None:
-        click.echo("The search for a prime of your own takes 10 seconds to some minutes.")
+        common.say("The search for a prime of your own takes 10 seconds to some minutes.")
     number, chosen = 1, folder
     while chosen.exists() and any(chosen.iterdir()):
         number += 1
         chosen = folder.with_name(f"{folder.name}-{number}")
     with _progress(common.make_console()) as progress:
         made = keygen.generate_keys(chosen, dh_params=given, progress=progress)
-    click.echo(f"Made the keys in {made.directory}")
+    common.say(f"Made the keys in {made.directory}")
     return _in_folder(made.directory)
 
 
@@ -396,10 +394,10 @@ def _read_consumer_key(text: str) -> str:
         raise _Later
     word = "".join(text.split())
     if word != text:
-        click.echo("Blanks are taken out.")
+        common.say("Blanks are taken out.")
     if re.fullmatch(r"[A-Za-z]{9}", word) and word != word.upper():
         word = word.upper()
-        click.echo(f"IBKR keeps it in capitals: {word}")
+        common.say(f"IBKR keeps it in capitals: {word}")
     if not re.fullmatch(r"[A-Z]{9}|TESTCONS", word):
         raise errors.InvalidValue(
             f"consumer key: {len(word)} characters{_others(word, 'A-Za-z', 'letters')}, expected nine letters",
@@ -413,7 +411,7 @@ def _read_access_token(text: str) -> str:
         raise _Later
     word = "".join(text.split())
     if word != text:
-        click.echo("Blanks are taken out.")
+        common.say("Blanks are taken out.")
     if len(word) > 100:
         raise errors.InvalidValue(
             f"access token: {len(word)} characters, expected 20: this looks like the secret",

@@ -32,8 +32,7 @@ _REDRAWN_AFTER = 0.1  # seconds; progress is reported for each candidate
     help="Length of the RSA keys; IBKR asks for 2048.",
 )
 @click.option("--force", is_flag=True, help="Replace files of an earlier run: they are lost.")
-@common.json_option
-@common.debug_option
+@common.output_options
 def command(directory: Path, bits: int, force: bool, as_json: bool) -> None:
     """Make the keys and parameters that IBKR's portal asks for, in DIRECTORY.
 

@@ -57,9 +57,7 @@ def command() -> None:
 
 @command.command("check")
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
-@common.profile_option
-@common.json_option
-@common.debug_option
+@common.profile_options
 @click.pass_context
 def check(ctx: click.Context, paths: tuple[Path, ...], as_json: bool) -> None:
     """Say what each of the files is, which setting it belongs to, and whether they go together.
@@ -238,6 +236,9 @@ def _compare(checked: list[_Checked]) -> None:
 
 
 def _show(checked: list[_Checked], missing: list[str], is_good: bool) -> None:
+    from rich.text import Text  # noqa: PLC0415 - `--help` does without
+
+    console = common.make_console()
     for one in checked:
         bits = "" if one.file.bits is None else f", {one.file.bits} bits"
         click.secho(common.printable(str(one.path)), bold=True)
@@ -245,10 +246,10 @@ def _show(checked: list[_Checked], missing: list[str], is_good: bool) -> None:
         if one.fingerprint is not None:
             click.echo(f"  SHA-256 {one.fingerprint}")
         for note in one.file.notes:
-            click.echo(f"  note: {common.printable(note)}")
+            common.print_hanging(console, Text("  note: "), Text(common.printable(note)))
         for problem, advice in one.problems:
-            click.secho(f"  wrong: {common.printable(problem)}", fg="red")
-            click.echo(f"         {common.printable(advice)}")
+            common.print_hanging(console, Text("  wrong: ", "red"), Text(common.printable(problem), "red"))
+            common.print_hanging(console, Text("         "), Text(common.printable(advice)))
     for name in missing:
         click.secho(f"missing: {common.printable(name)}", fg="red")
     click.echo("All of them can be used." if is_good else "Something is wrong: see above.")

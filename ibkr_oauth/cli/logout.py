@@ -8,9 +8,7 @@ from . import common
 
 
 @click.command("logout")
-@common.profile_option
-@common.json_option
-@common.debug_option
+@common.profile_options
 @click.pass_context
 def command(ctx: click.Context, as_json: bool) -> None:
     """End the brokerage session of the user name, whichever program opened it.

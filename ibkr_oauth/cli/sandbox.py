@@ -86,8 +86,7 @@ _LOGGER = "ibkr_oauth.sandbox"
     "--until-eof", is_flag=True, help="End when standard input ends, as it does with the program that holds it."
 )
 @click.option("--ibind", is_flag=True, help="Print the variables that ibind reads, too.")
-@common.json_option
-@common.debug_option
+@common.output_options
 def command(
     host: str,
     port: int,

@@ -14,9 +14,7 @@ from .call import query_signing_option
 @click.argument("method")
 @click.argument("url")
 @query_signing_option
-@common.profile_option
-@common.json_option
-@common.debug_option
+@common.profile_options
 @click.pass_context
 def command(ctx: click.Context, method: str, url: str, query_signing: QuerySigning, as_json: bool) -> None:
     """Print the Authorization header for METHOD and URL, to be sent once and within a minute or so.

@@ -7,11 +7,12 @@ import sys
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from ibkr_oauth.clock import duration
 from ibkr_oauth.errors import BrokerageError, IBKROAuthError, ServiceError, TransportError
 
 from . import common
@@ -35,9 +36,7 @@ _KEEP_ALIVE = 60.0
     show_default=True,
     help="Between two looks, with --watch.",
 )
-@common.profile_option
-@common.json_option
-@common.debug_option
+@common.profile_options
 @click.pass_context
 def command(ctx: click.Context, watch: bool, interval: float, as_json: bool) -> None:
     """Show the state of the session: which tier is open, who holds it, how long the token is good.
@@ -155,7 +154,7 @@ def _summary(status: _Status) -> str:
     if status.problem is not None:
         return common.printable(status.problem)
     competing = ", another login holds it" if status.competing else ""
-    return f"{status.tier}{competing}, token good for {_duration(status.token_remaining)}"
+    return f"{status.tier}{competing}, token good for {_remaining(status.token_remaining)}"
 
 
 def _table(status: _Status) -> Table:
@@ -180,8 +179,8 @@ def _table(status: _Status) -> Table:
     if status.message:
         row("message", status.message)
     row("server", status.server or "-")
-    row("token good for", _duration(status.token_remaining))
-    row("last tickle", status.last_tickle or "-")
+    row("token good for", _remaining(status.token_remaining))
+    row("last tickle", _moment(status.last_tickle))
     row("clock", _skew(status.clock_skew))
     if status.problem is not None:
         row("problem", status.problem, "red")
@@ -189,8 +188,12 @@ def _table(status: _Status) -> Table:
         row("what to do", "Log out there, or use a second user name for the API.", "yellow")
     elif not status.authenticated:
         row("what to do", "Nothing, for /portfolio; a session opens the rest when an /iserver path is used.")
-    row("at", status.at)
+    row("at", _moment(status.at))
     return table
+
+
+def _moment(text: str | None) -> str:
+    return "-" if text is None else f"{datetime.fromisoformat(text):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _skew(seconds: float) -> str:
@@ -199,10 +202,7 @@ def _skew(seconds: float) -> str:
     return f"{abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'} the server's"
 
 
-def _duration(seconds: float | None) -> str:
+def _remaining(seconds: float | None) -> str:
     if seconds is None:
         return "-"
-    if seconds <= 0:
-        return "no time: it has expired"
-    minutes = round(seconds / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
+    return duration(timedelta(seconds=seconds)) if seconds > 0 else "no time: it has expired"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
 
+from ibkr_oauth.clock import duration
 from ibkr_oauth.oauth import DEFAULT_BASE_URL
 
 from . import common
@@ -25,9 +25,7 @@ def command() -> None:
 
 
 @command.command("show")
-@common.profile_option
-@common.json_option
-@common.debug_option
+@common.profile_options
 @click.pass_context
 def show(ctx: click.Context, as_json: bool) -> None:
     """Show where it is kept, its fingerprint, and until when it is good."""
@@ -37,9 +35,7 @@ def show(ctx: click.Context, as_json: bool) -> None:
 
 
 @command.command("refresh")
-@common.profile_option
-@common.json_option
-@common.debug_option
+@common.profile_options
 @click.pass_context
 def refresh(ctx: click.Context, as_json: bool) -> None:
     """Agree with IBKR on another one, and keep that."""
@@ -51,9 +47,7 @@ def refresh(ctx: click.Context, as_json: bool) -> None:
 
 
 @command.command("clear")
-@common.profile_option
-@common.json_option
-@common.debug_option
+@common.profile_options
 @click.pass_context
 def clear(ctx: click.Context, as_json: bool) -> None:
     """Forget it on this machine. The next call agrees on another one."""
@@ -80,7 +74,7 @@ def _tell(token: LiveSessionToken | None, store: FileStore, as_json: bool) -> No
     elif token is None:
         click.echo(f"none is kept in {store.path}: the next call agrees on one")
     else:
-        state = "expired" if token.expired else f"good for {_duration(token.remaining)}"
+        state = "expired" if token.expired else f"good for {duration(token.remaining)}"
         click.echo(f"consumer key  {common.printable(token.consumer_key or '')}")
         click.echo(f"fingerprint   {token.fingerprint}")
         click.echo(f"expires       {token.expires_at:%Y-%m-%d %H:%M:%S} UTC, {state}")
@@ -100,8 +94,3 @@ def _as_document(token: LiveSessionToken | None, store: FileStore) -> dict[str, 
             "remaining_seconds": max(0, round(token.remaining.total_seconds())),
         },
     }
-
-
-def _duration(time: timedelta) -> str:
-    minutes = round(time.total_seconds() / 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

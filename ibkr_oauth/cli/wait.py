@@ -43,9 +43,7 @@ _FIRST, _LONGEST = 300.0, 900.0
     type=click.FloatRange(min=0),
     help="Give up after so long; by default never.",
 )
-@common.profile_option
-@common.json_option
-@common.debug_option
+@common.profile_options
 @click.pass_context
 def command(ctx: click.Context, interval: float | None, timeout: float | None, as_json: bool) -> None:
     """Wait until IBKR has activated a new consumer key: until a live session token can be agreed on.
@@ -100,9 +98,9 @@ def _tell(error: IBKROAuthError, since: datetime, attempts: int, wait: float) ->
     what = "not active yet" if isinstance(error, ConsumerNotActive) else f"no answer to build on ({error.code})"
     next_at = datetime.now().astimezone() + timedelta(seconds=wait)
     looks = "1 look" if attempts == 1 else f"{attempts} looks"
-    click.echo(f"{what}: {looks} since {since:%a %H:%M:%S}, next at {next_at:%H:%M:%S}; Ctrl-C ends this", err=True)
+    common.say(f"{what}: {looks} since {since:%a %H:%M:%S}, next at {next_at:%H:%M:%S}; Ctrl-C ends this", err=True)
     if attempts == 1:
-        click.echo(error.advice, err=True)
+        common.say(error.advice, err=True)
 
 
 def _as_document(active: bool, since: datetime, attempts: int) -> dict[str, object]:

@@ -21,18 +21,23 @@ _ON_THE_WAY = ("base_url", "ca_file", "environment")
 
 
 def diagnose(
-    settings: Settings, *, offline: bool = False, clock: Clock | None = None, on_finding: OnFinding | None = None
+    settings: Settings,
+    *,
+    offline: bool = False,
+    timeout: float = online.TIMEOUT,
+    clock: Clock | None = None,
+    on_finding: OnFinding | None = None,
 ) -> Report:
     """Checks every file and value, and then, unless `offline`, asks the service.
 
     Nothing is changed but this: a new live session token is agreed on and kept where the settings' profile keeps it,
-    and a brokerage session is opened and closed again where none is open. Nobody else's is touched. `on_finding` is
-    called with each finding as it comes.
+    and a brokerage session is opened and closed again where none is open. Nobody else's is touched. `timeout`: seconds
+    for each request. `on_finding` is called with each finding as it comes.
 
     Raises nothing for what is wrong with settings or service: that is in the report.
     """
     findings: list[Finding] = []
-    for finding in _all(settings, clock or Clock(), is_offline=offline):
+    for finding in _all(settings, clock or Clock(), timeout, is_offline=offline):
         findings.append(finding)
         if on_finding is not None:
             on_finding(finding)
@@ -44,7 +49,7 @@ def unreadable(error: ConfigurationError) -> Report:
     return Report((failed("settings", error, "settings-unreadable"),), asked_service=False)
 
 
-def _all(settings: Settings, clock: Clock, *, is_offline: bool) -> Iterator[Finding]:
+def _all(settings: Settings, clock: Clock, timeout: float, *, is_offline: bool) -> Iterator[Finding]:
     parts = offline.Parts(settings)
     broken: Finding | None = None
     blocked: Finding | None = None
@@ -57,16 +62,16 @@ def _all(settings: Settings, clock: Clock, *, is_offline: bool) -> Iterator[Find
     if is_offline:
         return
     if blocked is None:
-        yield from _online(parts, clock, broken)
+        yield from _online(parts, clock, timeout, broken)
     else:
         yield from _left_out(ONLINE, blocked)
 
 
-def _online(parts: offline.Parts, clock: Clock, broken: Finding | None) -> Iterator[Finding]:
+def _online(parts: offline.Parts, clock: Clock, timeout: float, broken: Finding | None) -> Iterator[Finding]:
     """`broken`: the first thing that is wrong with files and values; then nothing can be signed."""
     told: set[str] = set()
     last = broken
-    for finding in online.check(parts, clock, is_sound=broken is None):
+    for finding in online.check(parts, clock, is_sound=broken is None, timeout=timeout):
         yield finding
         told.add(finding.id)
         if finding.state == "bad":
@@ -77,4 +82,4 @@ def _online(parts: offline.Parts, clock: Clock, broken: Finding | None) -> Itera
 
 def _left_out(steps: Iterable[str], why: Finding) -> Iterator[Finding]:
     for step in steps:
-        yield skipped(step, f"not tried: {why.title.lower()} comes first")
+        yield skipped(step, f"not tried: {why.title} comes first")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Generator, Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, cast, get_args
 
 from ibkr_oauth import advice, answers
@@ -36,20 +37,20 @@ from .report import Finding, bad, failed, good, short, skipped, warning
 if TYPE_CHECKING:
     from .offline import Parts
 
-#: Seconds; a person waits.
-_TIMEOUT = 15.0
+#: Seconds for each request; a person waits.
+TIMEOUT = 15.0
 #: A clock this far off (seconds) is worth a word.
 _SKEW = 30.0
 _PROBE = "/iserver/auth/status"
 
 
-def check(parts: Parts, clock: Clock, *, is_sound: bool) -> Iterator[Finding]:
+def check(parts: Parts, clock: Clock, *, is_sound: bool, timeout: float) -> Iterator[Finding]:
     """Ends at the first step that fails. `is_sound`: nothing was wrong with files and values."""
     assert parts.base_url is not None
     options = parts.settings.options()
     transport = Transport(transport_options(ca_file=options.get("ca_file"), proxy=options.get("proxy")))
     try:
-        date = yield from _reach(transport, parts, clock)
+        date = yield from _reach(transport, parts, clock, timeout)
         consumer, token = parts.consumer(), parts.access_token
         if date is None or consumer is None or token is None or not is_sound:
             return
@@ -57,7 +58,7 @@ def check(parts: Parts, clock: Clock, *, is_sound: bool) -> Iterator[Finding]:
             consumer,
             token,
             base_url=parts.base_url,
-            timeout=_TIMEOUT,
+            timeout=timeout,
             brokerage="never",
             keep_alive=None,
             pacing=None,
@@ -80,15 +81,15 @@ def check(parts: Parts, clock: Clock, *, is_sound: bool) -> Iterator[Finding]:
 # --- Getting there --------------------------------------------------------------------------------
 
 
-def _reach(transport: Transport, parts: Parts, clock: Clock) -> Generator[Finding, None, str | None]:
+def _reach(transport: Transport, parts: Parts, clock: Clock, timeout: float) -> Generator[Finding, None, str | None]:
     """An unsigned request, as far as it gets. Returns the server's Date header, None where it is no use to go on."""
     assert parts.base_url is not None
     url = f"{parts.base_url}{_PROBE}"
     sent = clock.time()
     try:
-        response = transport.send("GET", url, [], timeout=_TIMEOUT)
+        response = transport.send("GET", url, [], timeout=timeout)
     except TransportError as error:
-        yield from _unreached(error, parts)
+        yield from _unreached(error, parts, clock)
         return None
     now = (sent + clock.time()) / 2
     yield good("name", "found")
@@ -117,50 +118,76 @@ def _reach(transport: Transport, parts: Parts, clock: Clock) -> Generator[Findin
     return date
 
 
-def _unreached(error: TransportError, parts: Parts) -> Iterator[Finding]:
+def _unreached(error: TransportError, parts: Parts, clock: Clock) -> Iterator[Finding]:
     step, cause = _place_of(error)
     for before in ("name", "tcp", "tls"):
         if before == step:
             break
         yield good(before, "found" if before == "name" else "connected")
-    words = error.advice
-    if isinstance(error, ConnectError) and any(
+    now = f"{datetime.fromtimestamp(clock.time(), UTC):%Y-%m-%d %H:%M} UTC"
+    words = _WHAT_TO_DO.get(cause, error.advice).replace("{now}", now)
+    if (isinstance(error, ConnectError) or cause == "timeout-connection") and any(
         parts.environment.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
     ):
         words = "A proxy is named in the environment: set IBKR_OAUTH_PROXY to that address, if it is the only way out."
-    elif cause == "host-name":
-        words = "Check the address of the API for a slip, and that this computer's DNS works."
-    elif cause == "connection-refused":
-        words = "Nobody listens at that address and port, or a firewall stands between: check base_url and the network."
-    elif cause == "unknown-authority":
-        words = (
-            "Something between here and IBKR shows its own certificate, as company proxies do: give that company's "
-            "certificate authority as ca_file. Verification cannot be switched off."
-        )
-    elif cause == "certificate-host":
-        words = "Check the host in base_url: the server there is another one."
     yield failed(step, error, cause)._replace(advice=words)
 
 
 # Words of the transport's errors: the step, and a stable word for what it was.
 _PLACES: tuple[tuple[type[TransportError], str, str, str], ...] = (
     (TLSError, "no certificate authorities", "tls", "ca-missing"),
+    (TLSError, "self-signed certificate)", "tls", "certificate-self-signed"),
     (TLSError, "unknown authority", "tls", "unknown-authority"),
     (TLSError, "another host", "tls", "certificate-host"),
     (TLSError, "expired", "tls", "certificate-expired"),
     (TLSError, "not valid yet", "tls", "certificate-not-yet-valid"),
     (TLSError, "", "tls", "tls-failed"),
+    (ProxyError, "status 407", "tcp", "proxy-password"),
+    (ProxyError, "refused the tunnel", "tcp", "proxy-refuses"),
     (ProxyError, "", "tcp", "proxy"),
     (ConnectError, "host name not found", "name", "host-name"),
     (ConnectError, "shaking hands", "tls", "tls-cut-off"),
     (ConnectError, "refused", "tcp", "connection-refused"),
     (ConnectError, "", "tcp", "no-connection"),
     (Timeout, "looking up", "name", "timeout-name"),
+    (Timeout, "through the proxy", "tcp", "timeout-proxy"),
     (Timeout, "connecting", "tcp", "timeout-connection"),
     (Timeout, "shaking hands", "tls", "timeout-tls"),
-    (Timeout, "", "service", "timeout"),
+    (TransportError, "timed out while reading", "service", "timeout-in-answer"),
+    (TransportError, "timed out", "service", "timeout"),
     (TransportError, "", "service", "no-answer"),
 )
+
+# What to do, where doctor can say more than the error does.
+_WHAT_TO_DO = {
+    "host-name": "Check the address of the API for a slip, and that this computer's DNS works.",
+    "connection-refused": "Nobody listens at that address and port, or a firewall stands between: check base_url and "
+    "the network.",
+    "unknown-authority": "Something between here and IBKR shows its own certificate, as company proxies do: give that "
+    "company's certificate authority as ca_file. Verification cannot be switched off.",
+    "certificate-self-signed": "The server there vouches for itself, as none of IBKR's does: check base_url. If it is "
+    "a server of your own, give its certificate as ca_file.",
+    "certificate-host": "Check the host in base_url: the server there is another one.",
+    "certificate-expired": "Look at this computer's date first, which is {now}. If it is right, the certificate of the "
+    "server there, or of a company proxy on the way, is too old, and whoever runs that must renew it.",
+    "certificate-not-yet-valid": "Look at this computer's date first, which is {now}: set the clock, best by NTP. If "
+    "it is right, the certificate of the server there is dated wrongly, and whoever runs that must replace it.",
+    "proxy-password": "This proxy wants a user name and a password: set IBKR_OAUTH_PROXY to "
+    "http://user:password@host:port.",
+    "proxy-refuses": "Ask whoever runs the proxy to let connections to that host through.",
+    "timeout-name": "This computer's DNS does not answer: check the network, and that a VPN or firewall lets it "
+    "through.",
+    "timeout-proxy": "The proxy does not do its work: check its address, and that it can reach the host.",
+    "timeout-connection": "Nothing comes back from there, as where a firewall drops what is sent: check base_url, and "
+    "try from another network. Where a proxy is the only way out, set IBKR_OAUTH_PROXY.",
+    "timeout-tls": "The connection stands, and nothing comes through it: a firewall that looks into TLS, or a VPN with "
+    "packets too large for it (MTU). Try from another network.",
+    "timeout": "The service took the request and is silent. Try again in some minutes; nightly resets are normal. If "
+    "it stays, try from another network.",
+    "timeout-in-answer": "The answer began and does not end: the network or the service is too slow. Try again, and "
+    "from another network if it stays.",
+    "no-answer": TransportError.default_advice,  # what else there is to say of a lost order does not concern doctor
+}
 
 
 def _place_of(error: TransportError) -> tuple[str, str]:
@@ -229,7 +256,7 @@ def _sign(session: Session, transport: Transport, consumer: Consumer, parts: Par
     try:
         accounts = session.get("/portfolio/accounts").raise_for_status().json()
     except IBKROAuthError as error:
-        yield failed("portfolio", error, _cause(error))
+        yield _failed("portfolio", error)
         return
     count = len(cast("list[object]", accounts)) if isinstance(accounts, list) else 0
     yield good("portfolio", f"answers with {count} account{'' if count == 1 else 's'}")
@@ -264,7 +291,7 @@ def _refused(error: IBKROAuthError, session: Session, transport: Transport, cons
         return _other_group(step, "the service refuses our half of the exchange", consumer)
     if isinstance(error, SignatureRejected):
         return _whose_signature(error, session, transport, consumer)
-    return failed(step, error, _cause(error))
+    return _failed(step, error)
 
 
 def _is_plain(consumer_key: str) -> bool:
@@ -281,8 +308,9 @@ def _whose_signature(error: SignatureRejected, session: Session, transport: Tran
         timestamp=int(session._flow.server_clock.now()),
     )
     step = "live_session_token"
+    timeout = session._flow.timeout
     try:
-        response = transport.send("POST", request.url, list(request.headers.items()), request.body, timeout=_TIMEOUT)
+        response = transport.send("POST", request.url, list(request.headers.items()), request.body, timeout=timeout)
         refusal = answers.error_of(response)
     except TransportError:
         return failed(step, error, "signature-rejected")
@@ -319,8 +347,15 @@ def _other_group(step: str, what: str, consumer: Consumer) -> Finding:
     )
 
 
+def _failed(step: str, error: IBKROAuthError) -> Finding:
+    cause = _cause(error)
+    return failed(step, error, cause)._replace(advice=_WHAT_TO_DO.get(cause, error.advice))
+
+
 def _cause(error: IBKROAuthError) -> str:
     """The name of the answer in the table of `advice`, where it is there."""
+    if isinstance(error, TransportError):
+        return _place_of(error)[1]
     if error.status is not None:
         entry = advice.meaning_of(error.status, error.body or "", path_of(error.url or ""))
         if entry is not None:
@@ -336,7 +371,7 @@ def _brokerage(session: Session) -> Iterator[Finding]:
     try:
         status = session.status()
     except IBKROAuthError as error:
-        yield failed("brokerage", error, _cause(error))
+        yield _failed("brokerage", error)
         return
     if status.competing:
         yield skipped("brokerage", "not tried: another login has it, and nobody is thrown out")
@@ -356,10 +391,12 @@ def _brokerage(session: Session) -> Iterator[Finding]:
         if not isinstance(error, BrokerageError) or error.sent:
             with contextlib.suppress(IBKROAuthError):  # it may be open all the same
                 session.post("/logout")
-        yield failed("brokerage", error, _cause(error))._replace(
-            detail=f"OAuth works, and the brokerage session does not: {error.message}",
-            advice=f"{error.advice} Try again tomorrow; if it stays, ask IBKR about the account's permissions.",
-        )
+        found = _failed("brokerage", error)
+        found = found._replace(detail=f"OAuth works, and the brokerage session does not: {found.detail}")
+        if not isinstance(error, TransportError):
+            more = "Try again tomorrow; if it stays, ask IBKR about the account's permissions."
+            found = found._replace(advice=f"{found.advice} {more}")
+        yield found
         return
     yield good("brokerage", "opens; closed again")
     yield good("competing", "none")
@@ -394,7 +431,7 @@ def _query_signing(session: Session, transport: Transport, signer: Signer, parts
             timestamp=int(session._flow.server_clock.now()),
         )
         try:
-            response = transport.send("POST", request.url, list(request.headers.items()), timeout=_TIMEOUT)
+            response = transport.send("POST", request.url, list(request.headers.items()), timeout=session._flow.timeout)
         except TransportError as error:
             return skipped("query_signing", f"no answer: {error.message}")
         if response.status_code < 400:

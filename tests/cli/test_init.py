@@ -95,7 +95,12 @@ class Terminal:
         return before
 
     def presses_ctrl_c(self) -> None:
-        self._child.sendintr()
+        """Until it ends: Python does not hear one that comes between its question and its reading of the answer."""
+        for _ in range(3):
+            self._child.sendintr()
+            if self._child.expect([pexpect.EOF, pexpect.TIMEOUT], timeout=7) == 0:
+                break
+        self.screen += self._child.before
 
     def is_killed(self) -> None:
         self._child.kill(signal.SIGKILL)
@@ -173,6 +178,23 @@ def test_a_newcomer_comes_to_a_first_signed_call(
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     for path in (home / ".config/ibkr-oauth/keys/paper").glob("private_*"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_at_a_narrow_terminal_no_word_is_broken(
+    start: Start, sandbox: Sandbox, consumer_key: str, environment: dict[str, str]
+) -> None:
+    environment["COLUMNS"] = "64"
+    terminal = start("--profile", "narrow")
+    terminal.answers("Your choice [1]: ", "1")
+    token, _ = Portal(sandbox, terminal.reads("Consumer key: ")).register(consumer_key)
+    terminal.types(consumer_key)
+    terminal.answers("Access token: ", token)
+    terminal.reads("not shown): ")
+    terminal.presses_ctrl_c()
+    assert terminal.ends() == INTERRUPTED
+    sentences = [line for line in terminal.screen.splitlines() if "/" not in line and not line.startswith("  ")]
+    assert len(sentences) > 10
+    assert [line for line in sentences if len(line) > 64] == []
 
 
 def test_every_wrong_answer_is_named_and_asked_for_again(start: Start, sandbox: Sandbox, consumer_key: str) -> None:

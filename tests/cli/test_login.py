@@ -8,6 +8,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 import tomllib
 import urllib.error
 import urllib.parse
@@ -201,3 +202,66 @@ def test_pasting(account: Account, callback: str, browser: Person, paste: str) -
     child.close()
     assert child.exitstatus == 0
     assert profile(account)["access_token"]
+
+
+def test_over_ssh_with_a_forwarded_port(
+    account: Account, callback: str, browser: Browser, login: Login, port: int
+) -> None:
+    account.environment["SSH_CONNECTION"] = "192.0.2.1 1 192.0.2.2 22"
+    process = login("--callback", callback, "--listen")
+    assert get(browser.answer(url_of(process), "approve"))[0] == 200
+    code, out, _ = end(process, account)
+    assert (code, "kept in profile third" in out) == (0, True)
+
+
+def test_over_ssh_it_says_how_to_paste_and_how_to_forward_the_port(account: Account, callback: str, port: int) -> None:
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "ibkr_oauth", "login", "--profile", "third", "--callback", callback],
+        env={**account.environment, "SSH_CONNECTION": "192.0.2.1 1 192.0.2.2 22", "DISPLAY": ":0"},
+        encoding="utf-8",
+        timeout=20,
+        dimensions=(40, 200),
+    )
+    child.expect("Whether it can show that page does not matter")
+    child.expect_exact(f"ssh -L {port}:127.0.0.1:{port}")
+    child.expect("Paste the address")
+    assert "A browser was asked" not in child.before
+    child.sendintr()
+    child.expect(pexpect.EOF)
+
+
+def test_listening_needs_an_address_of_this_machine(account: Account, login: Login) -> None:
+    code, _, err = end(login("--callback", "https://example.com/done", "--listen"), account)
+    assert (code, "--listen goes with" in err) == (2, True)
+    assert not account.sandbox.requests
+
+
+@pytest.mark.parametrize("has_screen", [False, True])
+def test_a_browser_is_opened_where_there_is_a_screen(
+    account: Account, callback: str, tmp_path: Path, has_screen: bool
+) -> None:
+    """Otherwise lynx and the like would take the terminal over: they play themselves here."""
+    opened = tmp_path / "opened"
+    for name in ("www-browser", "lynx", "w3m", "links", "xdg-open", "x-www-browser"):
+        script = tmp_path / name
+        script.write_text(f'#!/bin/sh\necho "$1" >> {opened}\n')
+        script.chmod(0o755)
+    environment = {**account.environment, "PATH": str(tmp_path), "TERM": "xterm"}
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "ibkr_oauth", "login", "--profile", "third", "--callback", callback],
+        env={**environment, **({"DISPLAY": ":0"} if has_screen else {})},
+        encoding="utf-8",
+        timeout=20,
+        dimensions=(40, 200),
+    )
+    child.expect("Waiting for the browser")
+    assert ("A browser was asked" in child.before) is has_screen
+    until = time.monotonic() + (10 if has_screen else 0)
+    while not opened.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    assert opened.exists() is has_screen
+    assert not has_screen or "/authorize?oauth_token=" in opened.read_text()

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from ibkr_oauth import _core, errors
-from ibkr_oauth.cli import common, keygen
+from ibkr_oauth.cli import app, common, keygen
 
 from .conftest import Run
 
@@ -45,12 +49,34 @@ def test_help_lists_commands_and_exit_codes(run: Run) -> None:
         assert word in result.stdout
 
 
-@pytest.mark.parametrize("command", ["demo", "keygen", "sandbox"])
-def test_each_command_has_help_json_and_debug(run: Run, command: str) -> None:
-    result = run(command, "-h")
+def _commands(command: click.Command, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if not isinstance(command, click.Group):
+        yield words, command
+        return
+    context = click.Context(command)
+    for name in command.list_commands(context):
+        part = command.get_command(context, name)
+        assert part is not None
+        yield from _commands(part, (*words, name))
+
+
+ALL_COMMANDS = dict(_commands(app.program))
+
+
+@pytest.mark.parametrize("words", ALL_COMMANDS, ids=" ".join)
+def test_each_command_has_help_json_and_debug(run: Run, words: tuple[str, ...]) -> None:
+    result = run(*words, "-h")
     assert result.exit_code == 0
     for word in ("--json", "--debug", "--help"):
         assert word in result.stdout
+
+
+def test_no_secret_is_taken_from_the_command_line() -> None:
+    """Other users of the machine see it, and so does the shell's history."""
+    names = {name for command in ALL_COMMANDS.values() for parameter in command.params for name in parameter.opts}
+    assert len(names) > 40
+    suspicious = {name for name in names if re.search("secret|password|phrase|token|verifier|signing-key", name)}
+    assert suspicious == {"--token-lifetime"}
 
 
 def test_version_names_the_libraries(run: Run) -> None:
@@ -89,6 +115,34 @@ def test_help_imports_neither_rich_tables_nor_the_sandbox() -> None:
         "print(sorted(set(sys.modules) & {'rich.console', 'starlette', 'cryptography'}))"
     )
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_answers_in_less_than_200_ms() -> None:
+    """In time of the processor, which is what a machine that does nothing else takes. The best of some runs counts."""
+    best = 1.0
+    for _ in range(20):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "ibkr_oauth", "--help"], stdout=subprocess.DEVNULL, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        best = min(best, after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+        if best < 0.2:
+            break
+    assert best < 0.2
+
+
+def test_the_library_imports_nothing_of_command_sandbox_and_settings() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "import ibkr_oauth"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"ibkr_oauth", "ibkr_oauth.session"} <= imported
+    ours = {"ibkr_oauth.cli", "ibkr_oauth.sandbox", "ibkr_oauth.config", "ibkr_oauth.doctor", "ibkr_oauth.advice"}
+    theirs = {"click", "rich", "platformdirs", "tomllib", "tomlkit", "keyring", "starlette", "uvicorn", "jinja2"}
+    more = {"cryptography", "trustme", "asyncio", "json", "http.server", "ssl"}
+    assert imported & (ours | theirs | more) == set()
 
 
 def test_importing_the_package_of_the_command_needs_no_extra() -> None:

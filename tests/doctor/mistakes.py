@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import socket
+import ssl
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.x509.oid import NameOID
+from support.rogue import Deed, Peer, Rogue
 
 from ibkr_oauth import DHParameters
 from ibkr_oauth.sandbox import Sandbox
 
 PASSWORD = "correct-horse-battery"
+
+Used = TypeVar("Used")
 
 
 @dataclass
@@ -34,11 +42,19 @@ class Case:
     portal: list[str]
     realm: str | None = None
     active: bool = True
+    #: Seconds that doctor waits for each answer.
+    timeout: float = 15.0
     #: Of the portal's page; None: asked of the sandbox.
     token: tuple[str, str] | None = None
     #: Runs after the registration.
     later: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
     undo: list[Callable[[], object]] = field(default_factory=list[Callable[[], object]])
+
+    def use(self, what: contextlib.AbstractContextManager[Used]) -> Used:
+        """Until the case is over."""
+        stack = contextlib.ExitStack()
+        self.undo.append(stack.close)
+        return stack.enter_context(what)
 
     @property
     def username(self) -> str:
@@ -241,6 +257,104 @@ def _revoke(case: Case) -> None:
     case.later.append(lambda: case.sandbox._state.access_tokens.pop(_own_token(case)))
 
 
+# --- Servers and proxies that are none of IBKR's ----------------------------------------------------
+
+_DAY = timedelta(days=1)
+_NOW = datetime.now(UTC)
+#: Seconds that doctor waits for those that keep silent.
+_SHORT = 1.0
+
+
+@cache
+def _authority(name: str) -> trustme.CA:
+    return trustme.CA(organization_name=name)
+
+
+def _tls(certificate: trustme.LeafCert | None = None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if certificate is not None:
+        certificate.configure_cert(context)
+    return context
+
+
+def _issue(*hosts: str, since: timedelta = -_DAY, until: timedelta = _DAY) -> ssl.SSLContext:
+    """Of an authority that the case trusts, see `_stand_in`."""
+    return _tls(_authority("Trusted").issue_cert(*hosts, not_before=_NOW + since, not_after=_NOW + until))
+
+
+def _foreign() -> ssl.SSLContext:
+    """As a company's proxy makes one for every host."""
+    return _tls(_authority("Contoso").issue_cert("127.0.0.1"))
+
+
+def _stand_in(case: Case, context: ssl.SSLContext | None = None) -> Rogue:
+    """In the place of IBKR; the certificates of `_issue` are trusted."""
+    rogue = case.use(Rogue(context or _issue("127.0.0.1")))
+    case.set("BASE_URL", rogue.base_url)
+    case.write("ca.pem", _authority("Trusted").cert_pem.bytes())
+    case.set("CA_FILE", str(case.folder / "ca.pem"))
+    return rogue
+
+
+def _self_signed(case: Case) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, _NOW - _DAY, _NOW + _DAY)
+    content = _private(key).encode() + builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    case.write("server.pem", content)
+    context = _tls()
+    context.load_cert_chain(case.folder / "server.pem")
+    return context
+
+
+@contextlib.contextmanager
+def _full_queue() -> Iterator[int]:
+    """A port that drops who asks for a connection, as a firewall does: its queue is full."""
+    with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for waiting in (first, second):
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+def _unanswered(case: Case) -> None:
+    case.set("BASE_URL", f"https://127.0.0.1:{case.use(_full_queue())}/v1/api")
+    case.timeout = _SHORT
+
+
+def _silent_handshake(case: Case) -> None:
+    _stand_in(case).greeting(Peer.stall)
+    case.timeout = _SHORT
+
+
+def _slow_answer(case: Case, deed: Deed) -> None:
+    _stand_in(case).answering(deed)
+    case.timeout = _SHORT
+
+
+def _trickle(peer: Peer) -> None:
+    peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n").drip(b" ")
+
+
+def _silent(case: Case, path: str) -> None:
+    case.later.append(lambda: case.sandbox.delay(2 * _SHORT, 1, path=path))
+    case.timeout = _SHORT
+
+
+def _proxy(case: Case, deed: Deed) -> None:
+    """A proxy that does this to whoever asks for a tunnel."""
+    rogue = case.use(Rogue())
+    rogue.answering(deed)
+    case.set("PROXY", f"http://127.0.0.1:{rogue.port}")
+
+
+def _intercept(peer: Peer) -> None:
+    """Opens the tunnel, and sits at its other end itself."""
+    peer.send(b"HTTP/1.1 200 Connection established\r\n\r\n").wrap(_foreign())
+
+
 def _port(case: Case) -> str:
     return str(case.sandbox.port)
 
@@ -321,7 +435,7 @@ MISTAKES: tuple[Mistake, ...] = (
         None,
         "dsa-key",
         (
-            "The signing key cannot be used: this is an DSA key, expected a private RSA key "
+            "The signing key cannot be used: this is a DSA key, expected a private RSA key "
             "(IBKR_OAUTH_KEYS_DIR: …/keys/private_signature.pem)."
         ),
         ("IBKR takes RSA keys only: make new ones with `ibkr-oauth keygen` and upload their public halves."),
@@ -941,18 +1055,181 @@ MISTAKES: tuple[Mistake, ...] = (
         lambda c: c.set("PROXY", "127.0.0.1:9"),
     ),
     Mistake(
-        "is behind a company proxy that shows its own certificate",
+        "is behind a proxy that wants a password",
+        None,
+        "proxy-password",
+        (
+            "Proxy 127.0.0.1:… refused the tunnel with status 407 after … ms: GET "
+            "127.0.0.1:…/v1/api/iserver/auth/status."
+        ),
+        "This proxy wants a user name and a password: set IBKR_OAUTH_PROXY to http://user:password@host:port.",
+        lambda c: _proxy(c, lambda peer: peer.answer(b"", "407 Proxy Authentication Required").close()),
+    ),
+    Mistake(
+        "is behind a proxy that does not let IBKR through",
+        None,
+        "proxy-refuses",
+        (
+            "Proxy 127.0.0.1:… refused the tunnel with status 403 after … ms: GET "
+            "127.0.0.1:…/v1/api/iserver/auth/status."
+        ),
+        "Ask whoever runs the proxy to let connections to that host through.",
+        lambda c: _proxy(c, lambda peer: peer.answer(b"", "403 Forbidden").close()),
+    ),
+    Mistake(
+        "gave the address of something that is no proxy",
+        None,
+        "timeout-proxy",
+        "Timed out while connecting through the proxy after … ms: GET 127.0.0.1:…/v1/api/iserver/auth/status.",
+        "The proxy does not do its work: check its address, and that it can reach the host.",
+        lambda c: (_proxy(c, Peer.stall), setattr(c, "timeout", _SHORT)),
+    ),
+    Mistake(
+        "is behind a company proxy that looks into TLS",
         None,
         "unknown-authority",
         (
-            "Certificate from an unknown authority (SSL certificate problem: unable to get local "
-            "issuer certificate) after … ms: GET 127.0.0.1:…/v1/api/iserver/auth/status."
+            "Certificate from an unknown authority (SSL certificate problem: unable to get local issuer "
+            "certificate) after … ms: GET 127.0.0.1:…/v1/api/iserver/auth/status."
         ),
         (
             "Something between here and IBKR shows its own certificate, as company proxies do: give "
             "that company's certificate authority as ca_file. Verification cannot be switched off."
         ),
-        lambda c: _unset(c, "CA_FILE"),
+        lambda c: _proxy(c, _intercept),
+    ),
+    Mistake(
+        "is in a network that looks into TLS without asking",
+        None,
+        "unknown-authority",
+        (
+            "Certificate from an unknown authority (SSL certificate problem: unable to get local issuer "
+            "certificate) after … ms: GET 127.0.0.1:…/v1/api/iserver/auth/status."
+        ),
+        (
+            "Something between here and IBKR shows its own certificate, as company proxies do: give "
+            "that company's certificate authority as ca_file. Verification cannot be switched off."
+        ),
+        lambda c: _stand_in(c, _foreign()),
+    ),
+    Mistake(
+        "met a server with a certificate of its own making",
+        None,
+        "certificate-self-signed",
+        (
+            "Certificate from an unknown authority (SSL certificate problem: self-signed certificate) after … ms: GET "
+            "127.0.0.1:…/v1/api/iserver/auth/status."
+        ),
+        (
+            "The server there vouches for itself, as none of IBKR's does: check base_url. If it is a server of your "
+            "own, give its certificate as ca_file."
+        ),
+        lambda c: _stand_in(c, _self_signed(c)),
+    ),
+    Mistake(
+        "gave a host whose certificate is for another one",
+        None,
+        "certificate-host",
+        ("Certificate for another host name (…) after … ms: GET 127.0.0.1:…/v1/api/iserver/auth/status."),
+        "Check the host in base_url: the server there is another one.",
+        lambda c: _stand_in(c, _issue("api.ibkr.com", "127.0.0.2")),
+    ),
+    Mistake(
+        "met a certificate that has expired, or has a clock years ahead",
+        None,
+        "certificate-expired",
+        (
+            "Certificate expired (SSL certificate problem: certificate has expired) after … ms: GET "
+            "127.0.0.1:…/v1/api/iserver/auth/status."
+        ),
+        (
+            "Look at this computer's date first, which is … UTC. If it is right, the certificate of the server there, "
+            "or of a company proxy on the way, is too old, and whoever runs that must renew it."
+        ),
+        lambda c: _stand_in(c, _issue("127.0.0.1", since=-9 * _DAY, until=-_DAY)),
+    ),
+    Mistake(
+        "has a clock that is years behind",
+        None,
+        "certificate-not-yet-valid",
+        (
+            "Certificate not valid yet (SSL certificate problem: certificate is not yet valid) after … ms: GET "
+            "127.0.0.1:…/v1/api/iserver/auth/status."
+        ),
+        (
+            "Look at this computer's date first, which is … UTC: set the clock, best by NTP. If it is right, the "
+            "certificate of the server there is dated wrongly, and whoever runs that must replace it."
+        ),
+        lambda c: _stand_in(c, _issue("127.0.0.1", since=1000 * _DAY, until=1400 * _DAY)),
+    ),
+    Mistake(
+        "is behind a firewall that drops what is sent",
+        None,
+        "timeout-connection",
+        "Timed out while connecting after … ms: GET 127.0.0.1:…/v1/api/iserver/auth/status.",
+        (
+            "Nothing comes back from there, as where a firewall drops what is sent: check base_url, and try from "
+            "another network. Where a proxy is the only way out, set IBKR_OAUTH_PROXY."
+        ),
+        _unanswered,
+    ),
+    Mistake(
+        "is behind a firewall that lets TCP through and no TLS",
+        None,
+        "timeout-tls",
+        "Timed out while shaking hands (TLS) after … ms: GET 127.0.0.1:…/v1/api/iserver/auth/status.",
+        (
+            "The connection stands, and nothing comes through it: a firewall that looks into TLS, or a VPN with "
+            "packets too large for it (MTU). Try from another network."
+        ),
+        _silent_handshake,
+    ),
+    Mistake(
+        "waits for an answer that does not come",
+        None,
+        "timeout",
+        "Timed out while waiting for the answer after … ms: GET 127.0.0.1:…/v1/api/iserver/auth/status.",
+        (
+            "The service took the request and is silent. Try again in some minutes; nightly resets are normal. If it "
+            "stays, try from another network."
+        ),
+        lambda c: _slow_answer(c, Peer.stall),
+    ),
+    Mistake(
+        "gets an answer by drops",
+        None,
+        "timeout-in-answer",
+        "Timed out while reading the answer after … ms: GET 127.0.0.1:…/v1/api/iserver/auth/status.",
+        (
+            "The answer began and does not end: the network or the service is too slow. Try again, and from another "
+            "network if it stays."
+        ),
+        lambda c: _slow_answer(c, _trickle),
+    ),
+    Mistake(
+        "met a service that is silent when it is asked for a live session token",
+        None,
+        "timeout",
+        "Timed out while waiting for the answer after … ms: POST 127.0.0.1:…/v1/api/oauth/live_session_token.",
+        (
+            "The service took the request and is silent. Try again in some minutes; nightly resets are normal. If it "
+            "stays, try from another network."
+        ),
+        lambda c: _silent(c, "/oauth/live_session_token"),
+    ),
+    Mistake(
+        "met a service that is silent when the brokerage session is opened",
+        None,
+        "timeout",
+        (
+            "OAuth works, and the brokerage session does not: timed out while waiting for the answer after … ms: POST "
+            "127.0.0.1:…/v1/api/iserver/auth/ssodh/init."
+        ),
+        (
+            "The service took the request and is silent. Try again in some minutes; nightly resets are normal. If it "
+            "stays, try from another network."
+        ),
+        lambda c: _silent(c, "/iserver/auth/ssodh/init"),
     ),
     Mistake(
         "gave the address of something else",

@@ -123,6 +123,19 @@ def test_the_bundle_holds_no_secret(new_case: NewCase, tmp_path: Path, as_text: 
     assert len(json.loads(files["keys.json"])["signing_key"]["fingerprint"]) == 64
 
 
+def test_neither_the_screen_nor_the_bundle_shows_the_password_of_a_proxy(new_case: NewCase, tmp_path: Path) -> None:
+    case = new_case()
+    case.set("PROXY", "http://planted:hunter2@127.0.0.1:9")
+    register(case)
+    path = tmp_path / "bundle.zip"
+    result = run(case, "--bundle", str(path))
+    assert (result.exit_code, "Proxy 127.0.0.1:9: connection refused" in result.output) == (7, True)
+    with zipfile.ZipFile(path) as archive:
+        content = b"".join(archive.read(name) for name in archive.namelist()).decode()
+    assert "http://…@127.0.0.1:9" in content
+    assert [word for word in ("planted", "hunter2") if word in content + result.output] == []
+
+
 def test_a_bundle_that_cannot_be_written_says_so(new_case: NewCase) -> None:
     case = new_case()
     register(case)

@@ -41,7 +41,7 @@ def diagnose(case: Case, *, offline: bool = False) -> doctor.Report:
         settings = config.load(environment=case.environment)
     except ConfigurationError as error:
         return doctor.unreadable(error)
-    return doctor.diagnose(settings, offline=offline, clock=Impatient())
+    return doctor.diagnose(settings, offline=offline, timeout=case.timeout, clock=Impatient())
 
 
 def pattern(text: str) -> str:
@@ -97,7 +97,7 @@ def test_what_follows_a_failed_step_is_skipped_and_says_why(new_case: NewCase) -
     assert states["clock"][0] == "good"
     assert states["live_session_token"][0] == "bad"
     for step in ("token_signature", "portfolio", "brokerage", "competing", "query_signing"):
-        assert states[step] == ("skipped", "not tried: live session token comes first")
+        assert states[step] == ("skipped", "not tried: Live session token comes first")
 
 
 def test_the_network_is_looked_at_while_a_key_is_wrong(new_case: NewCase) -> None:
