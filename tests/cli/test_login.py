@@ -204,9 +204,7 @@ def test_pasting(account: Account, callback: str, browser: Person, paste: str) -
     assert profile(account)["access_token"]
 
 
-def test_over_ssh_with_a_forwarded_port(
-    account: Account, callback: str, browser: Browser, login: Login, port: int
-) -> None:
+def test_over_ssh_with_a_forwarded_port(account: Account, callback: str, browser: Person, login: Login) -> None:
     account.environment["SSH_CONNECTION"] = "192.0.2.1 1 192.0.2.2 22"
     process = login("--callback", callback, "--listen")
     assert get(browser.answer(url_of(process), "approve"))[0] == 200
