@@ -1,5 +1,5 @@
 #!/bin/sh
-# system.sh build|test|fuzz: sees to it that the system has what building the package, testing its C, or fuzzing it, needs.
+# system.sh build|test|fuzz|afl: sees to it that the system has what building the package, testing its C, or fuzzing it, needs.
 # Nothing missing: does nothing. As root on Debian or Ubuntu: installs it. Elsewhere: says what to install, and fails.
 set -eu
 tools=$(dirname "$0")
@@ -20,6 +20,9 @@ missing() {
         echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
             "${CLANG:-clang}" -fsanitize=fuzzer,address -x c - -o /dev/null || echo "clang with libFuzzer" >&3
     fi
+    if [ "$1" = afl ]; then
+        command -v "${AFL_CC:-afl-clang-fast}" && command -v afl-fuzz || echo "AFL++" >&3
+    fi
 }
 
 debian="build-essential pkg-config libssl-dev libcurl4-openssl-dev"
@@ -34,6 +37,11 @@ if [ "$1" = fuzz ]; then
     debian="$debian clang libclang-rt-dev"
     fedora="$fedora clang compiler-rt"
     homebrew="$homebrew llvm"
+fi
+if [ "$1" = afl ]; then
+    debian="$debian afl++ clang libclang-rt-dev"
+    fedora="$fedora american-fuzzy-lop american-fuzzy-lop-clang compiler-rt"
+    homebrew="$homebrew afl++"
 fi
 # An interpreter that is good enough is left as it is.
 if [ -z "${PYTHON:-}" ] && ! "$tools/pythons.sh" | grep -q builds; then
