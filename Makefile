@@ -41,9 +41,13 @@ check-c: build/done/test ## the unit tests of the C core
 check-asan: build/done/test ## the same under the address and undefined behaviour sanitizers
 	@$(MAKE) -C csrc -j$$(getconf _NPROCESSORS_ONLN) check SAN=address,undefined
 
-fuzz: build/done/fuzz .venv/made ## libFuzzer over all that takes text from outside: FUZZ="--seconds 600 --jobs 2"
+fuzz: build/done/fuzz .venv/fuzz build/done/extension ## all that takes text from outside: FUZZ="--cpu-seconds 600 --jobs 2 url"
 	@$(MAKE) -C csrc -j$$(getconf _NPROCESSORS_ONLN) fuzzers CC="$${CLANG:-clang}"
 	@$(BIN)/python tests/fuzz/run.py $(FUZZ)
+
+fuzz-afl: build/done/afl .venv/made ## the same files driven by AFL++: FUZZ="--cpu-seconds 120 url"
+	@$(MAKE) -C csrc -j$$(getconf _NPROCESSORS_ONLN) fuzzers CC="$${AFL_CC:-afl-clang-fast}"
+	@$(BIN)/python tests/fuzz/run.py --afl $(FUZZ)
 
 lint: lint-python lint-types lint-layers lint-format lint-tidy ## style, types, layers and static analysis
 
@@ -90,7 +94,7 @@ clean: ## removes everything that make made, .venv too
 
 # Set-up: done once, and again when what it depends on changes.
 
-build/done/build build/done/test build/done/fuzz: build/done/%: csrc/tools/system.sh csrc/tools/pythons.sh
+build/done/build build/done/test build/done/fuzz build/done/afl: build/done/%: csrc/tools/system.sh csrc/tools/pythons.sh
 	$(call quietly,looking for compiler and libraries ($*),csrc/tools/system.sh $*)
 	@touch $@
 
@@ -108,11 +112,12 @@ build/done/extension: $(SOURCES) $(HEADERS) csrc/flags.txt csrc/tools/flags.sh c
 	$(call quietly,compiling the extension module,$(BIN)/python setup.py build_ext --inplace)
 	@touch $@
 
-.venv/demo .venv/docs .venv/all: .venv/made pyproject.toml | build/done/extension
+.venv/demo .venv/docs .venv/all .venv/fuzz: .venv/made pyproject.toml | build/done/extension
 	$(call quietly,installing Python packages,$(BIN)/python -m pip install --no-build-isolation --editable '.[$(extras)]')
 	@touch $@
 .venv/demo: extras := cli,sandbox
 .venv/docs: extras := cli,docs
 .venv/all: extras := test,bench,lint,docs
+.venv/fuzz: extras := fuzz,test
 
-.PHONY: help demo test test-slow bench check-c check-asan fuzz lint lint-python lint-types lint-layers lint-format lint-tidy format wheel docs notebooks screenshots clean
+.PHONY: help demo test test-slow bench check-c check-asan fuzz lint lint-python lint-types lint-layers lint-format lint-tidy format wheel docs notebooks screenshots fuzz-afl clean

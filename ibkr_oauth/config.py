@@ -480,9 +480,13 @@ def _parse(path: str, data: bytes) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         place = re.search(r"at line (\d+), column", str(error))
         line, what = int(place[1]) if place else data.count(b"\n") + 1, "not valid TOML"
-    # Outside of the handlers: both errors hold the text of the file, and would be kept as context.
+    except ValueError:  # of Python itself, from 4300 digits on
+        line, what = 0, "a number in it is too long"
+    except RecursionError:
+        line, what = 0, "it is nested too deeply"
+    # Outside of the handlers: the errors hold the text of the file, and would be kept as context.
     raise ConfigurationError(
-        f"{path}, line {line}: {what}",
+        f"{path}, line {line}: {what}" if line else f"{path}: {what}",
         advice='A setting is one line, its value in quotes: consumer_key = "ABCDEFGHI". Correct the line.',
     )
 

@@ -153,7 +153,7 @@ def read(
     if os.fspath(source) == ENVIRONMENT:
         return _from_variables(environment, Path.cwd(), "the environment")
     path = Path(source).expanduser()
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 - pathlib raises for a name that is too long
         return _from_folder(path, environment)
     text = _read_text(path)
     if text.lstrip().startswith(("{", "[")):
@@ -172,7 +172,7 @@ def parse_variables(text: str) -> dict[str, str]:
         if double is not None:
             value = re.sub(r"\\([nrt\\\"'$])", lambda found: _ESCAPES.get(found[1], found[1]), double)
         else:
-            value = single if single is not None else re.sub(r"\s+#.*", "", plain).strip()
+            value = single if single is not None else re.sub(r"\s#.*", "", plain).strip()
         variables[name] = value
     return variables
 
@@ -209,6 +209,8 @@ def _from_json(text: str, path: Path, user: str | None) -> Setup:
         document: Any = json.loads(text)
     except ValueError as error:
         place = f"line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else "somewhere"
+    except RecursionError:
+        place = "nested too deeply"
     else:
         folder = path.absolute().parent
         setups = {name: setup for name, one in _objects(document) if (setup := _from_object(one, folder))}

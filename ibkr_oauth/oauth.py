@@ -269,7 +269,10 @@ def _verifier(text: str | None, token: str) -> str:
     if "oauth_verifier=" in text:
         from urllib.parse import parse_qsl, urlsplit  # noqa: PLC0415 - slow to import, and rarely needed
 
-        query = dict(parse_qsl(urlsplit(text).query or text.partition("?")[2] or text))
+        try:
+            query = dict(parse_qsl(urlsplit(text).query or text.partition("?")[2] or text))
+        except ValueError:
+            raise VerifierError("the pasted text is no address") from None
         if query.get("oauth_token", token) != token:
             raise VerifierError("the redirect URL belongs to another request token")
         text = query.get("oauth_verifier", "").strip()

@@ -104,13 +104,13 @@ class RedirectListener(Closing):
         return Handler
 
     def _get(self, request: BaseHTTPRequestHandler) -> None:
-        parts = urlsplit(request.path)
+        path, query = _split(request.path)
         if request.headers.get("Host") not in self._hosts:
             respond_page(request, 421, "Not for this address", "Open it as 127.0.0.1 or localhost.")
-        elif parts.path == self._path:
-            self._take_answer(request, {name: one[-1] for name, one in parse_qs(parts.query).items()})
+        elif path == self._path:
+            self._take_answer(request, {name: one[-1] for name, one in parse_qs(query).items()})
         else:
-            self._get_other(request, parts.path)
+            self._get_other(request, path)
 
     def _get_other(self, request: BaseHTTPRequestHandler, path: str) -> None:  # noqa: ARG002
         respond_page(request, 404, "Not found", "There is nothing here.")
@@ -128,6 +128,15 @@ class RedirectListener(Closing):
         respond_page(request, 200, title, "You may close this window and return to your program.")
         self._expected = ""
         self._answers.put(answer)
+
+
+def _split(target: str) -> tuple[str, str]:
+    """Path and query of a request's target; of one that is no address, none."""
+    try:
+        parts = urlsplit(target)
+    except ValueError:
+        return "", ""
+    return parts.path, parts.query
 
 
 def respond_page(request: BaseHTTPRequestHandler, status: int, title: str, text: str) -> None:

@@ -5,6 +5,7 @@
 #include "ossl.h"
 #include "pem.h"
 
+#include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/decoder.h>
@@ -147,6 +148,46 @@ static ibk_code refuse_undecoded(const struct ibk_pem *pem, const struct ibk_sec
                     "%s: %zu bytes that are no private key (cut off, or changed while copying?)", what, pem->bytes.len);
 }
 
+static bool is_inverse(const BIGNUM *a, const BIGNUM *b, const BIGNUM *modulus, BIGNUM *scratch, BN_CTX *context)
+{
+    return BN_mod_mul(scratch, a, b, modulus, context) == 1 && BN_is_one(scratch);
+}
+
+static bool is_remainder(const BIGNUM *remainder, const BIGNUM *number, const BIGNUM *modulus, BIGNUM *scratch, BN_CTX *context)
+{
+    return BN_mod(scratch, number, modulus, context) == 1 && BN_cmp(scratch, remainder) == 0;
+}
+
+/* RFC 8017 section 3.2. OpenSSL takes any eight numbers for a key, and finds out at most what its signatures are worth. */
+static bool is_one_key(const EVP_PKEY *pkey)
+{
+    enum { N, E, D, P, Q, DP, DQ, QINV, COUNT };
+    static const char *const names[COUNT] = {OSSL_PKEY_PARAM_RSA_N,         OSSL_PKEY_PARAM_RSA_E,
+                                             OSSL_PKEY_PARAM_RSA_D,         OSSL_PKEY_PARAM_RSA_FACTOR1,
+                                             OSSL_PKEY_PARAM_RSA_FACTOR2,   OSSL_PKEY_PARAM_RSA_EXPONENT1,
+                                             OSSL_PKEY_PARAM_RSA_EXPONENT2, OSSL_PKEY_PARAM_RSA_COEFFICIENT1};
+    BIGNUM *numbers[COUNT] = {NULL};
+    BIGNUM *scratch = BN_secure_new();
+    BN_CTX *context = BN_CTX_secure_new();
+    bool good = scratch != NULL && context != NULL;
+    for (size_t i = 0; i < COUNT; i++) {
+        good = good && EVP_PKEY_get_bn_param(pkey, names[i], &numbers[i]) == 1;
+    }
+    good = good && BN_mul(scratch, numbers[P], numbers[Q], context) == 1 && BN_cmp(scratch, numbers[N]) == 0 &&
+           is_inverse(numbers[QINV], numbers[Q], numbers[P], scratch, context) && BN_sub_word(numbers[P], 1) == 1 &&
+           BN_sub_word(numbers[Q], 1) == 1 && is_remainder(numbers[DP], numbers[D], numbers[P], scratch, context) &&
+           is_remainder(numbers[DQ], numbers[D], numbers[Q], scratch, context) &&
+           is_inverse(numbers[DP], numbers[E], numbers[P], scratch, context) &&
+           is_inverse(numbers[DQ], numbers[E], numbers[Q], scratch, context);
+    for (size_t i = 0; i < COUNT; i++) {
+        BN_clear_free(numbers[i]);
+    }
+    BN_clear_free(scratch);
+    BN_CTX_free(context);
+    ERR_clear_error();
+    return good;
+}
+
 static ibk_code check_rsa(EVP_PKEY *pkey, const char *what, struct ibk_error *err)
 {
     int bits = EVP_PKEY_get_bits(pkey);
@@ -166,6 +207,10 @@ static ibk_code check_rsa(EVP_PKEY *pkey, const char *what, struct ibk_error *er
     if (bits < (int)IBK_RSA_MIN_BITS || bits > (int)IBK_RSA_MAX_BITS) {
         return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: RSA key of %d bits, expected %u to %u", what, bits,
                         IBK_RSA_MIN_BITS, IBK_RSA_MAX_BITS);
+    }
+    if (!is_one_key(pkey)) {
+        return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load",
+                        "%s: the numbers in it do not belong together (changed while copying?)", what);
     }
     return IBK_OK;
 }

@@ -201,8 +201,7 @@ ibk_code ibk_http_handle_begin(struct ibk_http_handle *handle, const struct ibk_
     return code;
 }
 
-/* False where the status is none: libcurl finds one in nearly any first line, as the 1 in "HTTP/21.10 0 OK". */
-static bool complete(struct ibk_http_handle *handle)
+static void complete(struct ibk_http_handle *handle)
 {
     struct ibk_http_response *response = handle->transfer.response;
     long connects = 0;
@@ -210,7 +209,6 @@ static bool complete(struct ibk_http_handle *handle)
     (void)curl_easy_getinfo(handle->easy, CURLINFO_NUM_CONNECTS, &connects);
     response->reused_connection = connects == 0;
     response->elapsed_us = ibk_http_now_us() - handle->transfer.started_us;
-    return response->status >= 100 && response->status <= 999;
 }
 
 ibk_code ibk_http_handle_end(struct ibk_http_handle *handle, CURLcode result, struct ibk_error *err)
@@ -220,10 +218,13 @@ ibk_code ibk_http_handle_end(struct ibk_http_handle *handle, CURLcode result, st
     if (result == CURLE_OK && transfer->part != IBK_PART_BODY) {
         result = CURLE_PARTIAL_FILE; /* libcurl is content with headers that end in the middle */
     }
-    if (result == CURLE_OK && !complete(handle)) {
+    if (transfer->stop == IBK_E_PROTOCOL) { /* as libcurl says it where it sees for itself that this is no HTTP */
+        transfer->stop = IBK_OK;
         result = CURLE_WEIRD_SERVER_REPLY;
     }
-    if (result != CURLE_OK) {
+    if (result == CURLE_OK) {
+        complete(handle);
+    } else {
         code = ibk_http_transfer_fail(handle, result, err);
         ibk_http_response_clean(transfer->response);
     }

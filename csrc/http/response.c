@@ -33,11 +33,23 @@ static bool starts_with(ibk_span line, const char *text)
     return line.len >= len && memcmp(line.data, text, len) == 0;
 }
 
+static bool is_digit(uint8_t byte)
+{
+    return byte >= '0' && byte <= '9';
+}
+
+/* "HTTP/1.1 200 OK" or "HTTP/1.1 200": libcurl finds a status in nearly any first line, 200 where it begins with "HTTP/". */
+static bool is_status_line(ibk_span line)
+{
+    return line.len > 12 && starts_with(line, "HTTP/1.") && is_digit(line.data[7]) && line.data[8] == ' ' &&
+           line.data[9] >= '1' && line.data[9] <= '9' && is_digit(line.data[10]) && is_digit(line.data[11]) &&
+           (line.data[12] == ' ' || is_line_end(line.data[12]));
+}
+
 /* "HTTP/1.1 103 Early Hints". 101 is final: what follows it is no HTTP. */
 static bool is_interim(ibk_span line)
 {
-    size_t space = ibk_span_find(line, ibk_span_text(" "));
-    return line.len - space > 3 && line.data[space + 1] == '1' && !starts_with(ibk_span_of(line.data + space, 4), " 101");
+    return line.data[9] == '1' && !starts_with(ibk_span_of(line.data + 9, 3), "101");
 }
 
 size_t ibk_http_on_header(char *data, size_t size, size_t count, void *context)
@@ -54,6 +66,9 @@ size_t ibk_http_on_header(char *data, size_t size, size_t count, void *context)
     transfer->header_bytes += line.len;
     switch (transfer->part) {
     case IBK_PART_STATUS:
+        if (!is_status_line(line)) {
+            return stop(transfer, IBK_E_PROTOCOL);
+        }
         transfer->part = is_interim(line) ? IBK_PART_INTERIM : IBK_PART_HEADER;
         break;
     case IBK_PART_INTERIM:

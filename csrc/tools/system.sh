@@ -1,6 +1,5 @@
 #!/bin/sh
-# system.sh build|test|fuzz|browser: sees to it that the system has what building the package, testing its C, fuzzing it, or looking at
-# its pages, needs.
+# system.sh build|test|fuzz|afl|browser: sees to it that the system has what the package is built with, its C is tested with, and so on.
 # Nothing missing: does nothing. As root on Debian or Ubuntu: installs it. Elsewhere: says what to install, and fails.
 set -eu
 tools=$(dirname "$0")
@@ -25,6 +24,9 @@ missing() {
     if [ "$1" = browser ]; then
         command -v chromium || command -v chromium-browser || command -v google-chrome || echo "Chromium" >&3
     fi
+    if [ "$1" = afl ]; then
+        command -v "${AFL_CC:-afl-clang-fast}" && command -v afl-fuzz || echo "AFL++" >&3
+    fi
 }
 
 debian="build-essential pkg-config libssl-dev libcurl4-openssl-dev"
@@ -44,6 +46,11 @@ if [ "$1" = browser ]; then
     debian="$debian chromium"
     fedora="$fedora chromium"
     homebrew="--cask chromium"
+fi
+if [ "$1" = afl ]; then
+    debian="$debian afl++ clang libclang-rt-dev"
+    fedora="$fedora american-fuzzy-lop american-fuzzy-lop-clang compiler-rt"
+    homebrew="$homebrew afl++"
 fi
 # An interpreter that is good enough is left as it is.
 if [ -z "${PYTHON:-}" ] && ! "$tools/pythons.sh" | grep -q builds; then

@@ -40,6 +40,9 @@ static const struct {
     {"no HTTP", "not HTTP", STEP(ANSWER_CLOSE, "leaked-by-server leaked-by-server\r\n\r\n")},
     {"SSH", "not HTTP", STEP(ANSWER_CLOSE, "SSH-2.0-leaked-by-server\r\n")},
     {"a status of one digit", "not HTTP", STEP(ANSWER_CLOSE, "HTTP/21.10 0 OK\r\nContent-Length: 0\r\n\r\n")},
+    {"no status", "not HTTP", STEP(ANSWER_CLOSE, "HTTP/x leaked-by-server\r\nContent-Length: 0\r\n\r\n")}, /* libcurl: 200 */
+    {"a status in four digits", "not HTTP", STEP(ANSWER_CLOSE, "HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n")},
+    {"another version", "not HTTP", STEP(ANSWER_CLOSE, "HTTP/3.1 200 OK\r\nContent-Length: 0\r\n\r\n")},
     {"HTTP/0.9", "not HTTP", STEP(ANSWER_CLOSE, "<html>leaked-by-server</html>")},
     {"NUL in a header", "", STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\nX: leaked-by\0server\r\nContent-Length: 0\r\n\r\n")},
     {"header without colon", "", STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\nleaked-by-server\r\nContent-Length: 0\r\n\r\n")},

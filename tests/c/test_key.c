@@ -294,6 +294,25 @@ static void test_damaged_files(void **state)
     check_refused("endless label", joined(LITERAL("-----BEGIN "), repeated("A", 5000)), "Albert", "Albert");
 }
 
+/* Each of the eight numbers of PKCS#1 in turn, by one bit: it would still be a key to OpenSSL, and sign nothing that verifies. */
+static void test_changed_numbers(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"n", "e", "d", "p", "q", "d mod p-1", "d mod q-1", "1/q mod p"};
+    ibk_span der = der_of_pem(key_file("signature", "private_pkcs1_pem"));
+    size_t at = 4 + 3; /* behind the header of the sequence and the version */
+    for (size_t i = 0; i < COUNT(names); i++) {
+        size_t header = der.data[at + 1] == 0x82 ? 4 : der.data[at + 1] == 0x81 ? 3 : 2;
+        size_t len = der.data[at + header - 1] + (header == 4 ? (size_t)der.data[at + 2] << 8 : 0);
+        at += header + len;
+        uint8_t *changed = room(der.len);
+        memcpy(changed, der.data, der.len);
+        changed[at - 1] ^= 2;
+        check_refused(names[i], ibk_span_of(changed, der.len), "do not belong together", "Albert");
+    }
+    assert_int_equal(at, der.len);
+}
+
 /* In a block of its own, so that the sanitizer sees a read behind the end. */
 static void check_cut(ibk_span file, size_t len, const struct ibk_secret *passphrase)
 {
@@ -625,6 +644,7 @@ int main(void)
         checked(test_encrypted_keys_of_other_kinds),
         checked(test_short_and_long_keys),
         checked(test_damaged_files),
+        checked(test_changed_numbers),
         checked(test_cut_anywhere),
         checked(test_written_again),
         checked(test_references),

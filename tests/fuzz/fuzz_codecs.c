@@ -20,18 +20,24 @@ static void check_hex(ibk_span text)
     ibk_buf_clean(&again);
 }
 
+/* An odd count of digits has a zero in front of it. */
 static void check_number(ibk_span text)
 {
     struct ibk_error err;
-    struct ibk_buf bytes;
+    struct ibk_buf bytes, again;
     ibk_buf_init(&bytes, text.len + 1);
+    ibk_buf_init(&again, text.len + 1);
     ibk_code code = ibk_hex_decode_number(text, "number", &bytes, &err);
     if (code == IBK_OK) {
-        REQUIRE(bytes.len == (text.len + 1) / 2);
+        ibk_hex_put(&again, ibk_buf_peek(&bytes));
+        size_t zeros = text.len % 2;
+        REQUIRE(again.len == text.len + zeros && (zeros == 0 || again.data[0] == '0'));
+        REQUIRE(ibk_span_equal_nocase(ibk_span_of(again.data + zeros, text.len), text));
     } else {
         require_told(code, &err);
     }
     ibk_buf_clean(&bytes);
+    ibk_buf_clean(&again);
 }
 
 static void check_base64(ibk_span text)
@@ -70,7 +76,15 @@ static void check_reversible(ibk_span bytes)
     ibk_buf_clean(&again);
 }
 
-/* As java.math.BigInteger.toByteArray has it: the shortest two's complement form of a number that is not negative. */
+static ibk_span without_zeros(ibk_span number)
+{
+    while (number.len > 0 && number.data[0] == 0) {
+        number = ibk_span_of(number.data + 1, number.len - 1);
+    }
+    return number;
+}
+
+/* As java.math.BigInteger.toByteArray has it: the shortest two's complement form of the same number, not negative. */
 static void check_java_bytes(ibk_span number)
 {
     struct ibk_buf out;
@@ -79,6 +93,7 @@ static void check_java_bytes(ibk_span number)
     ibk_span bytes = ibk_buf_peek(&out);
     REQUIRE(out.broken == IBK_OK && bytes.len > 0 && bytes.data[0] < 0x80);
     REQUIRE(bytes.len == 1 || bytes.data[0] != 0 || bytes.data[1] >= 0x80);
+    REQUIRE(ibk_span_equal(without_zeros(bytes), without_zeros(number)));
     ibk_buf_clean(&out);
 }
 

@@ -1,8 +1,13 @@
 /*
- * fuzz_token.c - what the server sends for a live session token: its half of the exchange in hex, and its signature. Input:
- * the half, a line feed, the signature.
+ * fuzz_token.c - what the server sends for a live session token: its half of the exchange in hex, and its signature. What is
+ * accepted, and what comes out, is what OpenSSL's plain arithmetic and its HMAC say. Input: the half, a line feed, the
+ * signature.
  */
 #include "fuzz.h"
+
+#include <openssl/bn.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
 
 #include "ibk/dh.h"
 #include "ibk/encode.h"
@@ -26,31 +31,99 @@ static struct ibk_dh_params *group(void)
     return made;
 }
 
-/* A small exponent, so that an exchange costs microseconds. */
+#define EXPONENT 5u /* small, so that an exchange costs microseconds */
+
+static bool is_hex(ibk_span text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.data[i] == 0 || strchr("0123456789abcdefABCDEF", text.data[i]) == NULL) {
+            return false;
+        }
+    }
+    return text.len > 0;
+}
+
+/* half ^ EXPONENT mod prime where the half is a number from 2 to prime - 2, else NULL. */
+static BIGNUM *plain_power(ibk_span half)
+{
+    BIGNUM *modulus = NULL, *base = NULL, *exponent = BN_new(), *power = BN_new();
+    BN_CTX *context = BN_CTX_new();
+    char text[sizeof prime] = "";
+    bool good = is_hex(half);
+    while (half.len > 0 && half.data[0] == '0') { /* any number of them */
+        half = ibk_span_of(half.data + 1, half.len - 1);
+    }
+    good = good && half.len > 0 && half.len < sizeof text;
+    memcpy(text, half.data, good ? half.len : 0);
+    REQUIRE(context != NULL && exponent != NULL && power != NULL && BN_hex2bn(&modulus, prime) > 0);
+    good = good && BN_hex2bn(&base, text) > 0 && !BN_is_one(base);
+    good = good && BN_sub_word(modulus, 1) == 1 && BN_cmp(base, modulus) < 0 && BN_add_word(modulus, 1) == 1;
+    if (good) {
+        REQUIRE(BN_set_word(exponent, EXPONENT) == 1 && BN_mod_exp(power, base, exponent, modulus, context) == 1);
+    } else {
+        BN_free(power);
+        power = NULL;
+    }
+    BN_CTX_free(context);
+    BN_free(exponent);
+    BN_free(base);
+    BN_free(modulus);
+    return power;
+}
+
+/* The shortest bytes, and a zero in front where the top bit is set. */
+static void check_shared(ibk_span bytes, const BIGNUM *power)
+{
+    BIGNUM *found = BN_bin2bn(bytes.data, (int)bytes.len, NULL);
+    REQUIRE(found != NULL && BN_cmp(found, power) == 0);
+    REQUIRE(bytes.len == (size_t)BN_num_bytes(power) + (BN_num_bits(power) % 8 == 0));
+    BN_free(found);
+}
+
 static struct ibk_secret *exchange(ibk_span half)
 {
     struct ibk_error err;
     struct ibk_secret *exponent, *shared;
     struct ibk_dh_exchange *made;
-    REQUIRE(ibk_secret_new(ibk_span_of("\x05", 1), &exponent, &err) == IBK_OK);
+    REQUIRE(ibk_secret_new(ibk_span_of(&(uint8_t){EXPONENT}, 1), &exponent, &err) == IBK_OK);
     REQUIRE(ibk_dh_exchange_new(group(), exponent, &made, &err) == IBK_OK);
     ibk_secret_release(exponent);
+    BIGNUM *power = plain_power(half);
     ibk_code code = ibk_dh_exchange_finish(made, half, &shared, &err);
     if (code != IBK_OK) {
-        REQUIRE(shared == NULL);
+        REQUIRE(shared == NULL && power == NULL);
         require_told(code, &err);
     } else {
-        ibk_span bytes = ibk_secret_peek(shared);
-        REQUIRE(bytes.len > 0 && bytes.len <= 257 && bytes.data[0] < 0x80);
+        REQUIRE(power != NULL);
+        check_shared(ibk_secret_peek(shared), power);
     }
+    BN_free(power);
     struct ibk_secret *second;
     REQUIRE(ibk_dh_exchange_finish(made, half, &second, &err) == IBK_E_USED && second == NULL);
     ibk_dh_exchange_free(made);
     return shared;
 }
 
+static void hmac_sha1(ibk_span key, ibk_span message, unsigned char out[20])
+{
+    size_t len;
+    REQUIRE(EVP_Q_mac(NULL, "HMAC", NULL, "SHA1", NULL, key.data, key.len, message.data, message.len, out, 20, &len) != NULL);
+}
+
+/* Whether text is the hex of these bytes, in any case. */
+static bool is_hex_of(ibk_span text, const unsigned char bytes[20])
+{
+    char hex[41];
+    for (size_t i = 0; i < 20; i++) {
+        (void)snprintf(hex + 2 * i, 3, "%02x", bytes[i]);
+    }
+    return ibk_span_equal_nocase(text, ibk_span_text(hex));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static const char consumer[] = "ABCDEFGHI", text[] = "access token secret";
+    unsigned char expected[20], proof[20];
     struct ibk_error err;
     struct ibk_secret *secret, *token;
     ibk_span rest = ibk_span_of(data, size);
@@ -58,9 +131,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (shared == NULL) {
         REQUIRE(ibk_secret_new(ibk_span_text("0123456789abcdef"), &shared, &err) == IBK_OK);
     }
-    REQUIRE(ibk_secret_new(ibk_span_text("access token secret"), &secret, &err) == IBK_OK);
-    REQUIRE(ibk_lst_derive(shared, secret, &token, &err) == IBK_OK && ibk_secret_peek(token).len == 20);
-    ibk_code code = ibk_lst_verify(token, ibk_span_text("ABCDEFGHI"), rest, &err);
+    REQUIRE(ibk_secret_new(ibk_span_text(text), &secret, &err) == IBK_OK);
+    REQUIRE(ibk_lst_derive(shared, secret, &token, &err) == IBK_OK);
+    hmac_sha1(ibk_secret_peek(shared), ibk_span_text(text), expected);
+    REQUIRE(ibk_span_equal(ibk_secret_peek(token), ibk_span_of(expected, sizeof expected)));
+    hmac_sha1(ibk_secret_peek(token), ibk_span_text(consumer), proof);
+    ibk_code code = ibk_lst_verify(token, ibk_span_text(consumer), rest, &err);
+    REQUIRE((code == IBK_OK) == is_hex_of(rest, proof));
     if (code != IBK_OK) {
         REQUIRE(code == IBK_E_TOKEN_MISMATCH);
         require_told(code, &err);

@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,10 @@ import pytest
 from . import run as fuzz
 
 ROOT = Path(__file__).parent.parent.parent
-# Those that work with big numbers, or with a server on loopback, take longer for each.
-ROUNDS = dict.fromkeys(fuzz.TARGETS, 10_000) | dict.fromkeys(("answer", "dh_params", "rsa_key", "token"), 1_000)
+# Those that work with big numbers, or with a server on loopback, take longer for each, and so does Python.
+ROUNDS = dict.fromkeys(fuzz.IN_C, 10_000) | dict.fromkeys(fuzz.IN_PYTHON, 1_000)
+ROUNDS |= dict.fromkeys(("answer", "ciphertext", "dh_params", "request", "rsa_key", "token"), 1_000)
+ROUNDS |= dict.fromkeys(("diff_crypto", "exchanges"), 200)
 
 
 @pytest.fixture(scope="module")
@@ -25,13 +29,22 @@ def programs() -> Path:
     return ROOT / "build" / "c-address-undefined"
 
 
-@pytest.mark.parametrize("target", fuzz.TARGETS)
-def test_nothing_is_found(target: str, programs: Path) -> None:
+def replay(target: str, command: list[str | Path]) -> None:
     corpus = fuzz.HERE / "corpus" / target
-    command = [programs / f"replay_{target}", str(ROUNDS[target]), corpus]
+    command += [str(ROUNDS[target]), corpus]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout == f"{len(list(corpus.iterdir()))} inputs, {ROUNDS[target]} changed ones\n"
+
+
+@pytest.mark.parametrize("target", fuzz.IN_C)
+def test_nothing_is_found(target: str, programs: Path) -> None:
+    replay(target, [programs / f"replay_{target}"])
+
+
+@pytest.mark.parametrize("target", fuzz.IN_PYTHON)
+def test_nothing_is_found_in_python(target: str) -> None:
+    replay(target, [sys.executable, fuzz.HERE / f"fuzz_{target}.py", "--replay"])
 
 
 def test_a_finding_is_told(tmp_path: Path) -> None:
@@ -56,8 +69,29 @@ def test_a_finding_is_told(tmp_path: Path) -> None:
     assert re.search(r"target\.c:4: size == 0", bad.stderr)
 
 
+def test_a_finding_is_told_in_python(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "one").write_bytes(b"a")
+    (tmp_path / "target.py").write_text(
+        "from harness import main\n\n\ndef target(data):\n    assert data[:1] in (b'', b'a'), 'another'\n\n\nmain(target)\n"
+    )
+    command = [sys.executable, tmp_path / "target.py", "--replay"]
+    environment = {**os.environ, "PYTHONPATH": str(fuzz.HERE)}
+    for rounds, code in (("0", 0), ("100", 1)):
+        words = [*command, rounds, tmp_path / "corpus"]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == code
+        assert ("AssertionError: another" in done.stderr) == (code == 1)
+
+
+def test_time_is_that_of_the_processor() -> None:
+    assert abs(fuzz.used(os.getpid()) - time.process_time()) < 0.5
+
+
 def test_every_target_has_a_corpus() -> None:
     folders = {path.name: path for path in (fuzz.HERE / "corpus").iterdir()}
     assert sorted(folders) == fuzz.TARGETS
     assert all(len(list(folder.iterdir())) >= 5 for folder in folders.values())
-    assert sum(path.stat().st_size for folder in folders.values() for path in folder.iterdir()) < 500_000
+    files = [path for folder in folders.values() for path in folder.iterdir()]
+    assert len(files) <= 600
+    assert sum(path.stat().st_size for path in files) < 600_000

@@ -195,6 +195,8 @@ BAD = {
     "no TOML": (f'[profile.paper]\naccess_token_secret = "{PLANTED}\n', "line 2: not valid TOML"),
     "a value without quotes": (f"[profile.paper]\n\naccess_token_secret = {PLANTED}\n", "line 3: not valid TOML"),
     "cut in the middle": ("[profile.paper]\nconsumer_key = ", "line 2: not valid TOML"),
+    "nested without end": ("[profile.paper]\nrealm = " + "[" * 10_000, "nested too deeply"),
+    "a number without end": (f"[profile.paper]\nrealm = 1\nx = {'1' * 10_000}", "a number in it is too long"),
     "twice": ('[profile.paper]\nrealm = "a"\nrealm = "b"', "not valid TOML"),
     "latin-1": ('[profile.paper]\n# é\nrealm = "a"'.encode("latin-1"), "line 2: not UTF-8"),
     "an unknown key": ('[profile.paper]\nconsumer_kee = "X"', "profile paper: unknown key consumer_kee"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import stat
 from pathlib import Path
 
@@ -108,6 +109,7 @@ def test_one_of_several_users_is_named(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (b"{", "not valid JSON"),
+        (b"[" * 10_000, "nested too deeply"),
         (b'{"user1": {"dhparam": "C:\\keys\\d.pem"}}', "line 1"),
         (b"{}", "not the set-up of a client"),
         (b"[]", "not the set-up of a client"),
@@ -132,6 +134,17 @@ def test_what_is_unknown_is_refused_and_what_was_looked_for_is_said(
         for word in ("IBIND_OAUTH1A_CONSUMER_KEY", "signaturePrivateKey", "oauth1.json", "dhparam", "folder"):
             assert word in caught.value.advice
     assert caught.value.__context__ is None or "C:" not in str(caught.value.__context__)
+
+
+def test_a_path_that_is_too_long_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="name too long"):
+        importing.read(tmp_path / ("a" * 300), environment={})
+
+
+def test_a_long_row_of_blanks_takes_no_time() -> None:
+    started = time.process_time()
+    assert importing.parse_variables(f"A=x{' ' * 100_000}y #z") == {"A": f"x{' ' * 100_000}y"}
+    assert time.process_time() - started < 1
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

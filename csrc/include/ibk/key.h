@@ -16,8 +16,8 @@ struct ibk_rsa_key;
 /*
  * PEM (PKCS#1 or PKCS#8, also encrypted) or DER, tolerant of form: byte order mark, UTF-16, CRLF, literal "\n", everything
  * on one line, base64 of the PEM, text around it. Strict of substance: a public key, certificate, EC key, DH parameters or a
- * short key is refused by name. Never asks at the terminal: without pass phrase (NULL) an encrypted key is IBK_E_PASSPHRASE.
- * `what` names the key in error texts ("signing key").
+ * short key is refused by name, and so is one whose numbers do not belong together. Never asks at the terminal: without pass
+ * phrase (NULL) an encrypted key is IBK_E_PASSPHRASE. `what` names the key in error texts ("signing key").
  */
 ibk_code ibk_rsa_key_load(ibk_span file, const struct ibk_secret *passphrase, const char *what, struct ibk_rsa_key **out,
                           struct ibk_error *err) IBK_MUST_USE;
