@@ -147,6 +147,27 @@ static ibk_code refuse_undecoded(const struct ibk_pem *pem, const struct ibk_sec
                     "%s: %zu bytes that are no private key (cut off, or changed while copying?)", what, pem->bytes.len);
 }
 
+/*
+ * Whether the public half verifies what the private one signs. The decoder looks at the form of the numbers only, so a key with
+ * one letter changed is read as another one, which signs nonsense.
+ */
+static bool halves_match(EVP_PKEY *pkey)
+{
+    static const uint8_t text[] = "ibkr_oauth";
+    uint8_t signature[IBK_RSA_MAX_BITS / 8];
+    size_t len = sizeof signature;
+    EVP_PKEY_CTX *signer = EVP_PKEY_CTX_new_from_pkey(NULL, pkey, NULL);
+    EVP_PKEY_CTX *verifier = EVP_PKEY_CTX_new_from_pkey(NULL, pkey, NULL);
+    bool match = signer != NULL && EVP_PKEY_sign_init(signer) > 0 &&
+                 EVP_PKEY_CTX_set_rsa_padding(signer, RSA_PKCS1_PADDING) > 0 &&
+                 EVP_PKEY_sign(signer, signature, &len, text, sizeof text) > 0 && verifier != NULL &&
+                 EVP_PKEY_verify_init(verifier) > 0 && EVP_PKEY_CTX_set_rsa_padding(verifier, RSA_PKCS1_PADDING) > 0 &&
+                 EVP_PKEY_verify(verifier, signature, len, text, sizeof text) == 1;
+    EVP_PKEY_CTX_free(signer);
+    EVP_PKEY_CTX_free(verifier);
+    return match;
+}
+
 static ibk_code check_rsa(EVP_PKEY *pkey, const char *what, struct ibk_error *err)
 {
     int bits = EVP_PKEY_get_bits(pkey);
@@ -165,6 +186,11 @@ static ibk_code check_rsa(EVP_PKEY *pkey, const char *what, struct ibk_error *er
     if (bits < (int)IBK_RSA_MIN_BITS || bits > (int)IBK_RSA_MAX_BITS) {
         return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: RSA key of %d bits, expected %u to %u", what, bits,
                         IBK_RSA_MIN_BITS, IBK_RSA_MAX_BITS);
+    }
+    if (!halves_match(pkey)) {
+        ERR_clear_error();
+        return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load",
+                        "%s: its numbers do not belong together (a character changed while copying?)", what);
     }
     return IBK_OK;
 }

@@ -260,6 +260,26 @@ static void test_short_and_long_keys(void **state)
     EVP_PKEY_free(key);
 }
 
+/* One letter of the modulus, or of the exponent: the form is right, the numbers are not. (The private half is there twice, as
+ * one number and in parts, and OpenSSL makes do with the one that works.) */
+static void test_one_letter_changed(void **state)
+{
+    static const char *const formats[] = {"private_pkcs1_pem", "private_pkcs8_pem"};
+    (void)state;
+    for (size_t i = 0; i < COUNT(formats); i++) {
+        ibk_span der = der_of_pem(key_file("signature", formats[i]));
+        size_t header = i == 0 ? 0 : 26; /* that PKCS#8 puts in front */
+        const size_t offsets[] = {header + 100, header + 270};
+        for (size_t j = 0; j < COUNT(offsets); j++) {
+            uint8_t *changed = room(der.len);
+            memcpy(changed, der.data, der.len);
+            changed[offsets[j]] ^= 0x10;
+            check_refused(formats[i], pem_of_der(i == 0 ? "RSA PRIVATE KEY" : "PRIVATE KEY", ibk_span_of(changed, der.len)),
+                          "belong together", "Albert");
+        }
+    }
+}
+
 static void test_damaged_files(void **state)
 {
     (void)state;
@@ -624,6 +644,7 @@ int main(void)
         checked(test_other_kinds_of_files_are_named),
         checked(test_encrypted_keys_of_other_kinds),
         checked(test_short_and_long_keys),
+        checked(test_one_letter_changed),
         checked(test_damaged_files),
         checked(test_cut_anywhere),
         checked(test_written_again),
