@@ -29,8 +29,9 @@ demo: .venv/demo build/done/extension ## every leg of the log-in against the san
 test: build/done/test .venv/all build/done/extension ## every test: C, Python, sanitizers, layers, types, style, wheel
 	@$(BIN)/python -m pytest -m 'not slow'
 
-test-slow: build/done/test .venv/all build/done/extension ## those that take minutes: a real prime search, the binding under sanitizers
+test-slow: build/done/test .venv/all build/done/extension ## those that take minutes: a prime search, the binding under sanitizers, properties at length
 	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest tests/properties --hypothesis-profile=long
 
 bench: .venv/all build/done/extension ## measures against other people's code
 	@$(BIN)/python -m pytest benchmarks
