@@ -46,6 +46,12 @@ fuzz: build/done/fuzz .venv/made ## libFuzzer over all that takes text from outs
 	@$(MAKE) -C csrc -j$$(getconf _NPROCESSORS_ONLN) fuzzers CC="$${CLANG:-clang}"
 	@$(BIN)/python tests/fuzz/run.py $(FUZZ)
 
+audit: .venv/all ## known holes in the Python packages that are installed; asks the Internet: AUDIT="-s osv"
+	@$(BIN)/python tests/build/audit.py $(AUDIT)
+
+mutate: .venv/all build/done/extension ## changes what decides about retries, expiry, signatures; tests must notice: MUTATE="flow"
+	@nice -n 19 $(BIN)/python tests/mutation/run.py $(MUTATE)
+
 lint: lint-python lint-types lint-layers lint-format lint-tidy ## style, types, layers and static analysis
 
 lint-python: .venv/all
@@ -103,6 +109,6 @@ build/done/extension: $(SOURCES) $(HEADERS) csrc/flags.txt csrc/tools/flags.sh c
 	@touch $@
 .venv/demo: extras := cli,sandbox
 .venv/docs: extras := cli,docs
-.venv/all: extras := test,bench,lint,docs
+.venv/all: extras := test,bench,lint,docs,proof
 
-.PHONY: help demo test test-slow bench check-c check-asan fuzz lint lint-python lint-types lint-layers lint-format lint-tidy format wheel docs clean
+.PHONY: help demo test test-slow bench check-c check-asan fuzz audit mutate lint lint-python lint-types lint-layers lint-format lint-tidy format wheel docs clean
