@@ -51,7 +51,7 @@ MODULES = {
     "flow": [*_SESSION, "tests/properties/test_retries.py"],
     "brokerage": [*_SESSION[3:4], *_FLOW[:2], "tests/unit/test_health.py"],
     "keeper": ["tests/unit/test_flow_life.py", "tests/integration/test_session.py"],
-    "redirect": ["tests/integration/test_login.py", "tests/integration/test_three_legs.py"],
+    "redirect": ["tests/unit/test_redirect.py"],
 }
 
 _NOT_MUTATED = [r"^\s*raise\b", r"\blogger\.", r"^\s*from .* import "]

@@ -136,6 +136,15 @@ def test_only_the_rules_that_are_set(keys: Keys, allowed: Any, used: str) -> Non
             desk.check(request)
 
 
+@pytest.mark.parametrize("rule", ["merge", "omit", "url", "rfc5849"])
+def test_without_a_query_every_rule_is_the_same(keys: Keys, rule: Any) -> None:
+    desk = Desk(keys, query_rules=(rule,))
+    request = desk.request()
+    assert desk.check(request).query_rule is None
+    (candidate,) = verify.candidates(request, {"a": "b", "realm": "r"}, origin=ORIGIN, query_rules=(rule,))
+    assert candidate.base_string() == base_string("GET", f"{ORIGIN}{verify.API_ROOT}{PATH}", [("a", "b")])
+
+
 def test_the_double_encoding_of_rfc_5849(keys: Keys) -> None:
     desk = Desk(keys, query_rules=("rfc5849",))
     oauth = {"oauth_nonce": "n" * 8, "oauth_timestamp": str(int(NOW))}

@@ -130,6 +130,12 @@ def test_a_token_that_is_not_proved(signature: str) -> None:
         LiveSessionToken(LST, consumer_key="ABCDEFGHI").verify(signature)
 
 
+@pytest.mark.parametrize("signature", [None, 1, b"0" * 40])
+def test_a_proof_that_is_no_text(signature: Any) -> None:
+    with pytest.raises(LiveSessionTokenMismatch, match="not a text"):
+        LiveSessionToken(LST, consumer_key="ABCDEFGHI").verify(signature)
+
+
 def test_verifying_needs_the_consumer_key() -> None:
     with pytest.raises(MissingSetting, match="consumer key"):
         LiveSessionToken(LST).verify("0" * 40)
