@@ -29,8 +29,9 @@ demo: .venv/demo build/done/extension ## every leg of the log-in against the san
 test: build/done/test build/done/browser .venv/all build/done/extension ## every test: C, Python, sanitizers, layers, types, style, wheel
 	@$(BIN)/python -m pytest -m 'not slow'
 
-test-slow: build/done/test .venv/all build/done/extension ## those that take minutes: a real prime search, the binding under sanitizers
+test-slow: build/done/test .venv/all build/done/extension ## those that take minutes: a prime search, the binding under sanitizers, properties at length
 	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest tests/properties --hypothesis-profile=long
 
 bench: .venv/all build/done/extension ## measures against other people's code
 	@$(BIN)/python -m pytest benchmarks
@@ -48,6 +49,12 @@ fuzz: build/done/fuzz .venv/fuzz build/done/extension ## all that takes text fro
 fuzz-afl: build/done/afl .venv/made ## the same files driven by AFL++: FUZZ="--cpu-seconds 120 url"
 	@$(MAKE) -C csrc -j$$(getconf _NPROCESSORS_ONLN) fuzzers CC="$${AFL_CC:-afl-clang-fast}"
 	@$(BIN)/python tests/fuzz/run.py --afl $(FUZZ)
+
+audit: .venv/all ## known holes in the Python packages that are installed; asks the Internet: AUDIT="-s osv"
+	@$(BIN)/python tests/build/audit.py $(AUDIT)
+
+mutate: .venv/all build/done/extension ## changes what decides about retries, expiry, signatures; tests must notice: MUTATE="flow"
+	@nice -n 19 $(BIN)/python tests/mutation/run.py $(MUTATE)
 
 lint: lint-python lint-types lint-layers lint-format lint-tidy ## style, types, layers and static analysis
 
@@ -117,7 +124,8 @@ build/done/extension: $(SOURCES) $(HEADERS) csrc/flags.txt csrc/tools/flags.sh c
 	@touch $@
 .venv/demo: extras := cli,sandbox
 .venv/docs: extras := cli,docs
-.venv/all: extras := test,bench,lint,docs
+.venv/all: extras := test,bench,lint,docs,proof
 .venv/fuzz: extras := fuzz,test
 
-.PHONY: help demo test test-slow bench check-c check-asan fuzz lint lint-python lint-types lint-layers lint-format lint-tidy format wheel docs notebooks screenshots fuzz-afl clean
+# Whatever is called by a plain word makes no file of that name.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(firstword $(MAKEFILE_LIST)))

@@ -340,7 +340,7 @@ def _verify_cookie(state: State, request: IncomingRequest) -> Verified:
     if session is None:
         raise answers.no_authorization()
     for access_token in state.access_tokens.values():
-        if hmac.compare_digest(access_token.session.encode(), session.encode("utf-8", "replace")):
+        if hmac.compare_digest(access_token.session.encode(), session.encode()):
             break
     else:
         raise answers.wrong_session()

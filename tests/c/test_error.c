@@ -28,6 +28,7 @@ static void test_names_of_domains(void **state)
     assert_string_equal(ibk_domain_name(IBK_DOMAIN_OPENSSL), "openssl");
     assert_string_equal(ibk_domain_name(IBK_DOMAIN_CURL), "curl");
     assert_string_equal(ibk_domain_name(IBK_DOMAIN_SYSTEM), "system");
+    assert_string_equal(ibk_domain_name((enum ibk_domain)99), "unknown");
 }
 
 static void test_fail_fills_everything(void **state)

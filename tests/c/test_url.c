@@ -31,6 +31,8 @@ static void test_parts(void **state)
         {"HTTPS://EXAMPLE.com/A/b", "HTTPS", "EXAMPLE.com", "", "/A/b", NULL, "https://example.com/A/b"},
         {"hTTp://LocalHost:5000/A", "hTTp", "LocalHost", "5000", "/A", NULL, "http://localhost:5000/A"},
         {"https://h:443/p", "https", "h", "443", "/p", NULL, "https://h/p"},
+        {"https://h:00443/p", "https", "h", "00443", "/p", NULL, "https://h/p"},
+        {"http://h:080/p", "http", "h", "080", "/p", NULL, "http://h/p"},
         {"http://h:80/p", "http", "h", "80", "/p", NULL, "http://h/p"},
         {"https://h:80/p", "https", "h", "80", "/p", NULL, "https://h:80/p"},
         {"http://h:443/p", "http", "h", "443", "/p", NULL, "http://h:443/p"},

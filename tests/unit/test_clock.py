@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fake_clock import START, FakeClock
 
+from ibkr_oauth import _core
 from ibkr_oauth.clock import Clock, ServerClock, parse_date
 
 
@@ -64,6 +65,25 @@ def test_noise_changes_nothing(server: ServerClock, clock: FakeClock) -> None:
     assert server.now() > before
 
 
+def test_a_slow_answer_is_no_news(server: ServerClock, clock: FakeClock) -> None:
+    """Its Date may be as old as the request: that much is explained, and no more."""
+    server.observe(date(START))
+    sent = clock.steady()
+    clock.advance(10)
+    assert server.observe(date(START + 1), sent)
+    assert server.now() == START + 10.5
+    clock.advance(10)
+    assert server.observe(date(START + 11), clock.steady() - 1)
+    assert server.now() == START + 11.5
+
+
+def test_an_answer_of_unknown_age_explains_nothing(server: ServerClock, clock: FakeClock) -> None:
+    server.observe(date(START))
+    clock.advance(2.5)
+    assert server.observe(date(START - 1))
+    assert server.now() == START - 0.5
+
+
 def test_a_small_skew_is_none(server: ServerClock) -> None:
     server.observe(date(START - 1))
     assert server.skew == 0
@@ -104,6 +124,17 @@ def test_what_is_no_date(header: str) -> None:
     assert parse_date(header) is None
 
 
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="needs tzset")
+def test_dates_are_not_local(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "XXX-5")
+    time.tzset()
+    try:
+        assert parse_date("Sun, 06 Nov 1994 08:49:37 GMT") == 784_111_777
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_a_leap_second() -> None:
     assert parse_date("Sat, 31 Dec 2016 23:59:60 GMT") == parse_date("Sat, 31 Dec 2016 23:59:59 GMT")
 
@@ -111,6 +142,8 @@ def test_a_leap_second() -> None:
 def test_the_computers_own_clock() -> None:
     clock = Clock()
     assert abs(clock.time() - time.time()) < 5
+    assert abs(clock.steady() - _core.steady_ms() / 1000) < 0.1 + 1e-5 * clock.steady()
+    clock.sleep(0.001, threading.Event())  # ends by itself
     first = clock.steady()
     assert 0 <= clock.steady() - first < 5
     closing = threading.Event()

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import pickle
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ibkr_oauth import (
     Consumer,
     DHParameters,
     DHParametersError,
+    InvalidValue,
     KeyFormatError,
     KeyMismatchError,
     MissingSetting,
@@ -349,3 +351,29 @@ def test_numbers_of_another_type(prime: Any) -> None:
         DHParameters(prime)
     with pytest.raises(TypeError, match="secret must be an int"):
         DHParameters.rfc7919().exchange(1.5)  # type: ignore[arg-type]
+
+
+def test_keys_and_groups_cannot_be_changed(pem: dict[str, str]) -> None:
+    consumer = Consumer("ABCDEFGHI", pem["signing"], pem["encryption"], pem["dh_params"])
+    for thing, name in ((consumer, "key"), (consumer.signing_key, "_handle"), (consumer.dh_params, "_handle")):
+        before = getattr(thing, name)
+        with pytest.raises(AttributeError, match="cannot be changed"):
+            setattr(thing, name, None)
+        assert getattr(thing, name) is before
+
+
+def test_groups_are_values(pem: dict[str, str]) -> None:
+    """Public, and so they may be kept and sent: a pickle holds the two numbers."""
+    group = DHParameters.load(pem["dh_params"])
+    assert pickle.loads(pickle.dumps(group)) == group
+    assert hash(PrivateKey.load(pem["signing"])) == hash(PrivateKey.load(pem["signing"]))
+    with pytest.raises(InvalidValue, match="between 1 and p - 1"):
+        group.exchange(-1)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "words"), [(3.5, TypeError, "not float"), (Path(), KeyFormatError, "could not be read")]
+)
+def test_what_is_no_source_of_a_key(source: Any, kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind, match=words):
+        PrivateKey.load(source)

@@ -369,3 +369,20 @@ def test_a_penalty_that_grows_while_one_waits_for_a_place(simulation: Worlds, se
     world.run()
     assert isinstance(waiting.error, RateLimited)
     assert service.count(FIVE_SECONDS) == 1
+
+
+def test_a_penalty_at_the_beginning_of_time() -> None:
+    """The steady clock may begin at zero."""
+    pacer = Pacer(10, lambda: 0.0)
+    pacer.refused(FREE, None)
+    assert pacer.penalty(FREE) == 10.0
+
+
+def test_a_child_waits_for_nobody_of_its_parent() -> None:
+    clock = FakeClock()
+    pacer = Pacer(10, clock.steady)
+    pacer._lock.acquire()  # by a thread that is not there after the fork
+    pacer.after_fork()
+    assert list(pacer.book(FREE)) == [0.0]
+    pacer.refused(FREE, 5)
+    assert pacer.penalty(FREE) == 5.0

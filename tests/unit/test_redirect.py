@@ -1,36 +1,135 @@
-"""The way back from the consent page: requests that are no redirect, and pasted texts that are no address."""
+"""The listener for the user's way back: one answer, about one request token, asked of this machine by its own name."""
 
 from __future__ import annotations
 
+import http.client
 import socket
+import threading
 from collections.abc import Iterator
+from urllib.parse import quote, urlsplit
 
 import pytest
 
-from ibkr_oauth import oauth
-from ibkr_oauth.errors import VerifierError
+from ibkr_oauth import AuthorizationError, VerifierError, oauth
 from ibkr_oauth.redirect import RedirectListener
+
+TOKEN = "d4e60123456789abcdef"
 
 
 @pytest.fixture
 def listener() -> Iterator[RedirectListener]:
-    with RedirectListener() as one:
-        one.expect("0123")
-        yield one
+    with RedirectListener() as made:
+        yield made
 
 
-def send(listener: RedirectListener, target: str) -> bytes:
-    port = int(listener.callback_url.split(":")[2].partition("/")[0])
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as browser:
-        browser.sendall(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
-        return browser.makefile("rb").read()
+def ask(listener: RedirectListener, target: str, method: str = "GET", **headers: str) -> tuple[int, str]:
+    port = urlsplit(listener.callback_url).port
+    assert port is not None
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request(method, target, headers=headers)
+        answer = connection.getresponse()
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_the_answer_that_was_expected(listener: RedirectListener) -> None:
+    listener.expect(TOKEN)
+    status, page = ask(listener, f"/callback?oauth_token={TOKEN}&oauth_verifier=abc123")
+    assert (status, "Access granted" in page) == (200, True)
+    assert listener.wait(5) == "abc123"
+
+
+def test_an_answer_comes_once(listener: RedirectListener) -> None:
+    listener.expect(TOKEN)
+    assert ask(listener, f"/callback?oauth_token={TOKEN}&oauth_verifier=first")[0] == 200
+    assert ask(listener, f"/callback?oauth_token={TOKEN}&oauth_verifier=second")[0] == 400
+    assert listener.wait(5) == "first"
+    with pytest.raises(AuthorizationError, match="nobody answered on the consent page within 0 s"):
+        listener.wait(0.01)
+
+
+@pytest.mark.parametrize("query", [f"oauth_token={TOKEN}", f"oauth_token={TOKEN}&oauth_verifier="])
+def test_denied(listener: RedirectListener, query: str) -> None:
+    listener.expect(TOKEN)
+    status, page = ask(listener, f"/callback?{query}")
+    assert (status, "Access denied" in page) == (200, True)
+    with pytest.raises(AuthorizationError, match="denied"):
+        listener.wait(5)
+
+
+@pytest.mark.parametrize("token", [TOKEN[:-1], TOKEN.upper(), "", "é", f"{TOKEN}0"])
+def test_an_answer_about_another_request_token(listener: RedirectListener, token: str) -> None:
+    """It would bind the user's session to whoever sent him here."""
+    listener.expect(TOKEN)
+    status, page = ask(listener, f"/callback?oauth_token={quote(token)}&oauth_verifier=x")
+    assert (status, "another request token" in page) == (400, True)
+    assert ask(listener, f"/callback?oauth_token={TOKEN}&oauth_verifier=right")[0] == 200
+    assert listener.wait(5) == "right"
+
+
+def test_before_anything_is_expected(listener: RedirectListener) -> None:
+    assert ask(listener, "/callback?oauth_token=&oauth_verifier=x")[0] == 400
+    assert ask(listener, "/callback?oauth_verifier=x")[0] == 400
+
+
+@pytest.mark.parametrize("host", ["example.com", "127.0.0.1", "127.0.0.1:1", "localhost.example.com:{port}", ""])
+def test_a_page_elsewhere_whose_name_leads_here(listener: RedirectListener, host: str) -> None:
+    listener.expect(TOKEN)
+    port = str(urlsplit(listener.callback_url).port)
+    target = f"/callback?oauth_token={TOKEN}&oauth_verifier=x"
+    assert ask(listener, target, Host=host.replace("{port}", port))[0] == 421
+    assert ask(listener, target, Host=f"localhost:{port}")[0] == 200
+
+
+def test_other_ways_to_ask(listener: RedirectListener) -> None:
+    listener.expect(TOKEN)
+    answer = f"?oauth_token={TOKEN}&oauth_verifier=x"
+    assert ask(listener, f"/elsewhere{answer}")[0] == 404
+    assert ask(listener, f"/callback/{answer}")[0] == 404
+    assert ask(listener, f"/callback{answer}", "POST")[0] == 405
+    assert ask(listener, f"/callback{answer}")[0] == 200
+
+
+def test_the_last_of_repeated_values_counts(listener: RedirectListener) -> None:
+    listener.expect(TOKEN)
+    assert ask(listener, f"/callback?oauth_token=x&oauth_token={TOKEN}&oauth_verifier=a&oauth_verifier=b")[0] == 200
+    assert listener.wait(5) == "b"
+
+
+def test_a_path_of_ones_own() -> None:
+    with RedirectListener(path="/done") as listener:
+        assert listener.callback_url.endswith("/done")
+        listener.expect(TOKEN)
+        assert ask(listener, "/callback")[0] == 404
+        assert ask(listener, f"/done?oauth_token={TOKEN}&oauth_verifier=x")[0] == 200
+
+
+def test_closing_ends_it(listener: RedirectListener) -> None:
+    threads = {thread for thread in threading.enumerate() if thread.name == "redirect-listener"}
+    assert threads
+    listener.close()
+    listener.close()
+    assert listener.closed
+    for thread in threads:
+        thread.join(10)
+        assert not thread.is_alive()
+    with pytest.raises(OSError, match="refused"):
+        ask(listener, "/callback")
 
 
 @pytest.mark.parametrize("target", ["http://[/callback?oauth_token=0123", "http://[x]/callback", "http://a]b/"])
 def test_a_target_that_is_no_address_is_not_found(
     listener: RedirectListener, capfd: pytest.CaptureFixture[str], target: str
 ) -> None:
-    assert send(listener, target).startswith(b"HTTP/1.0 404 ")
+    port = urlsplit(listener.callback_url).port
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as browser:
+        browser.sendall(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+        assert browser.makefile("rb").read().startswith(b"HTTP/1.0 404 ")
     assert capfd.readouterr() == ("", "")  # no traceback of the server's thread
 
 

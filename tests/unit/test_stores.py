@@ -425,6 +425,21 @@ def test_what_ended_one_token_may_have_ended_the_other(
     assert in_store(store, access_token) == ibkr.session._flow.credential.token
 
 
+def test_a_token_that_could_not_be_asked_about_is_tried(
+    open_session: Open, service: FakeService, store: FileStore, access_token: AccessToken, kept: LiveSessionToken
+) -> None:
+    """Where the tickle brings no answer, the call itself tells."""
+    ibkr = open_session(live_session_token=None, store=store)
+    ibkr.get(PATH)
+    service.expire_tokens()
+    number = plant(store, service, access_token, bytes(20), hours=1)
+    service.script("/tickle", ConnectError("refused"))
+    assert ibkr.post(POSTED, json={}).status_code == 200
+    assert service.count("/tickle") == 1
+    assert service.count(LST) == 0
+    assert service.of(POSTED)[-1].token == number
+
+
 def test_the_store_is_no_reason_for_a_refusal_of_another_kind(
     open_session: Open, service: FakeService, store: FileStore, kept: LiveSessionToken
 ) -> None:

@@ -11,6 +11,7 @@ from ibkr_oauth import (
     AccessToken,
     Consumer,
     InvalidValue,
+    KeyMismatchError,
     LiveSessionToken,
     LiveSessionTokenExpired,
     LiveSessionTokenMismatch,
@@ -80,6 +81,44 @@ def test_what_is_no_live_session_token(value: str) -> None:
     assert not value or value not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (RequestToken, "request token"),
+        (lambda value: AccessToken(value, SECRET), "access token"),
+        (LiveSessionToken, "live session token"),
+        (lambda value: LiveSessionToken(LST, access_token=value or 0), "access token"),
+        (lambda value: AccessToken("a1b2", value), "access token secret"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("value", "kind"), [("", MissingSetting), (None, MissingSetting), ("ä", Exception), (1, TypeError)]
+)
+def test_errors_name_the_value(make: Any, name: str, value: Any, kind: type[Exception]) -> None:
+    with pytest.raises((kind, TypeError)) as caught:
+        make(value)
+    assert str(caught.value).startswith(name)
+
+
+def test_a_secret_that_is_no_base64() -> None:
+    """The first such character is named by its place, whatever the length."""
+    for bad, place in ((SECRET[:7] + "*" + SECRET[8:], 8), (SECRET[:3] + "*", 4), ("**" + SECRET[:2], 1)):
+        with pytest.raises(KeyMismatchError, match=f"character {place} of {len(bad)}"):
+            AccessToken("a1b2", bad)
+
+
+def test_hashes_tell_tokens_apart() -> None:
+    assert len({hash(RequestToken(f"a{i}")) for i in range(20)}) > 15
+    assert len({hash(AccessToken(f"a{i}", SECRET)) for i in range(20)}) > 15
+
+
+def test_without_an_expiry_a_token_lives_a_day() -> None:
+    token = LiveSessionToken(LST, consumer_key="ABCDEFGHI")
+    assert token.expires_at.utcoffset() == timedelta(0)
+    assert timedelta(hours=23, minutes=59) < token.remaining <= timedelta(hours=24)
+    assert repr(token) == f"<LiveSessionToken ABCDEFGHI, expires {token.expires_at:%Y-%m-%dT%H:%M:%S}+00:00>"
+
+
 def test_expiry_needs_a_time_zone() -> None:
     with pytest.raises(InvalidValue, match="time zone"):
         LiveSessionToken(LST, expires_at=datetime(2026, 1, 1))  # noqa: DTZ001
@@ -88,6 +127,12 @@ def test_expiry_needs_a_time_zone() -> None:
 @pytest.mark.parametrize("signature", ["", "0" * 39, "0" * 40, "0" * 41, "x" * 40, "ü" * 20])
 def test_a_token_that_is_not_proved(signature: str) -> None:
     with pytest.raises(LiveSessionTokenMismatch):
+        LiveSessionToken(LST, consumer_key="ABCDEFGHI").verify(signature)
+
+
+@pytest.mark.parametrize("signature", [None, 1, b"0" * 40])
+def test_a_proof_that_is_no_text(signature: Any) -> None:
+    with pytest.raises(LiveSessionTokenMismatch, match="not a text"):
         LiveSessionToken(LST, consumer_key="ABCDEFGHI").verify(signature)
 
 
