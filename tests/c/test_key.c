@@ -643,7 +643,6 @@ int main(void)
         checked(test_other_kinds_of_files_are_named),
         checked(test_encrypted_keys_of_other_kinds),
         checked(test_short_and_long_keys),
-        checked(test_one_letter_changed),
         checked(test_damaged_files),
         checked(test_changed_numbers),
         checked(test_cut_anywhere),
