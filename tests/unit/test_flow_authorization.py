@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import timedelta
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -653,3 +654,47 @@ def test_the_question_keeps_to_the_limits(open_session: Open, service: FakeServi
     assert ibkr.get(PATH).status_code == 401
     first, second = service.of("/tickle")
     assert second.at - first.at == pytest.approx(1.0)
+
+
+# --- Each cause is mended once -------------------------------------------------------------------
+
+
+def at(service: FakeService, seconds: float) -> Answer:
+    """A refusal by a server whose clock is so far ahead."""
+    return Answer(401, STALE.body, headers=(("Date", formatdate(service.now() + seconds, usegmt=True)),))
+
+
+def test_a_clock_in_between_does_not_make_a_token_stale_twice(open_session: Open, service: FakeService) -> None:
+    ibkr = open_session()
+    service.script(PATH, STALE, at(service, 1000), STALE)
+    assert ibkr.get(PATH).status_code == 401
+    assert service.count(LST) == 1
+    assert service.count(PATH) == 3
+
+
+def test_a_token_in_between_does_not_make_a_clock_wrong_twice(open_session: Open, service: FakeService) -> None:
+    ibkr = open_session()
+    service.script(PATH, at(service, 1000), at(service, 1000), at(service, 5000))
+    assert ibkr.get(PATH).status_code == 401
+    assert service.count(PATH) == 3
+
+
+def test_a_corrected_clock_waits_for_nothing(open_session: Open, service: FakeService, clock: FakeClock) -> None:
+    ibkr = open_session(live_session_token=None)
+    service.skew = 5000
+    assert ibkr.get(PATH).status_code == 200
+    assert service.count(LST) == 2
+    assert sum(clock.slept) == 0
+
+
+def test_what_failed_last_is_told(open_session: Open, service: FakeService) -> None:
+    events: list[Event] = []
+    ibkr = open_session(on_event=events.append, retries=0)
+    service.script(PATH, Timeout("slow", sent=True), OutcomeUnknown("reset", sent=True))
+    with pytest.raises(Timeout):
+        ibkr.get(PATH)
+    assert ibkr.health().last_error == "slow"
+    with pytest.raises(OutcomeUnknown):
+        ibkr.post(PATH, json={})
+    assert ibkr.health().last_error == "reset"
+    assert [(event.kind, event.message) for event in events] == [("outcome_unknown", "reset")]

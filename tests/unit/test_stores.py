@@ -460,6 +460,24 @@ def test_a_token_that_is_gone_as_well_is_not_taken(
     assert service.count(LST) == 1
 
 
+def test_nobody_asks_about_a_token_that_follows_an_expired_one(
+    open_session: Open,
+    service: FakeService,
+    store: FileStore,
+    access_token: AccessToken,
+    kept: LiveSessionToken,
+    clock: FakeClock,
+) -> None:
+    """Nothing was refused: the store's next token is as good as its word."""
+    ibkr = open_session(live_session_token=None, store=store)
+    ibkr.get(PATH)
+    clock.advance(86_400)
+    number = plant(store, service, access_token, bytes(20))
+    assert ibkr.get(PATH).status_code == 200
+    assert service.of(PATH)[-1].token == number
+    assert (service.count("/tickle"), service.count(LST)) == (0, 0)
+
+
 def test_the_keep_alive_learns_of_another_ones_token(
     open_session: Open, service: FakeService, store: FileStore, access_token: AccessToken, kept: LiveSessionToken
 ) -> None:
