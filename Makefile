@@ -56,6 +56,9 @@ audit: .venv/all ## known holes in the Python packages that are installed; asks 
 mutate: .venv/all build/done/extension ## changes what decides about retries, expiry, signatures; tests must notice: MUTATE="flow"
 	@nice -n 19 $(BIN)/python tests/mutation/run.py $(MUTATE)
 
+coverage: build/done/test .venv/all ## which lines and branches the tests run, in C and in Python; what they do not, and why
+	@$(BIN)/python tests/coverage/run.py
+
 lint: lint-python lint-types lint-layers lint-format lint-tidy ## style, types, layers and static analysis
 
 lint-python: .venv/all

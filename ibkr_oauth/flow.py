@@ -463,7 +463,7 @@ class Flow:
         finally:
             self._renewal_gate.release()
 
-    def renew_quietly(self, stale: Credential, *, refused: bool = False) -> Steps[None]:
+    def renew_quietly(self, stale: Credential, *, refused: bool) -> Steps[None]:
         """In the background: what goes wrong is an event, and tried again later."""
         try:
             yield from self.renew(stale, refused=refused)

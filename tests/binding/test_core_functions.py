@@ -265,3 +265,26 @@ def test_header_values():
         _core.header_values([], 1)
     with pytest.raises(TypeError, match=r"takes 2 arguments \(1 given\)"):
         _core.header_values([])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: _core.url_with_query(1, []),
+        lambda: _core.url_with_query("https://host/"),
+        _core.authorization_header,
+        lambda: _core.authorization_header([], 1),
+        lambda: _core.java_bytes(1),
+        _core.java_bytes,
+        lambda: _core.rsa_signature("POST"),
+        lambda: _core.hmac_sha256("x", b"key"),
+    ],
+)
+def test_arguments_that_are_missing_or_of_another_type(call):
+    with pytest.raises(TypeError):
+        call()
+
+
+def test_a_key_of_no_bytes():
+    with pytest.raises(errors.InvalidValue, match="0 bytes"):
+        _core.hmac_sha256("x", _core.Secret(b""))

@@ -102,3 +102,11 @@ def test_secrets_are_never_shown(value: str) -> None:
     assert value not in shown
     assert value[4:] not in shown
     assert value not in repr(settings.get("access_token_secret"))
+
+
+@pytest.mark.parametrize(("other", "differs"), [("/etc/../etc/ca.pem", False), ("/etc/other.pem", True)])
+def test_one_file_by_two_paths_is_no_conflict(other: str, differs: bool) -> None:
+    settings = config.load(
+        environment={"IBKR_OAUTH_CONFIG": "/none", "IBKR_OAUTH_CA_FILE": "/etc/ca.pem"}, ca_file=other
+    )
+    assert [conflict.name for conflict in settings.conflicts] == (["ca_file"] if differs else [])

@@ -6,7 +6,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from support.drivers import DRIVERS
 from support.fake_clock import FakeClock
@@ -157,6 +157,7 @@ def test_the_waits_double(owner: tuple[Consumer, AccessToken, bytes], retries: i
 
 
 @given(st.floats(0, 30), st.integers(1, 3))
+@example(30.0, 1)
 def test_nobody_comes_back_before_the_service_allows(
     owner: tuple[Consumer, AccessToken, bytes], seconds: float, fails: int
 ) -> None:

@@ -228,3 +228,16 @@ def test_a_long_text_takes_no_time() -> None:
 
 def test_the_representation_hides_secrets() -> None:
     assert "abc%2B" not in repr(advice.hear("401 oauth_signature=abc%2Bdef"))
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ('{"error":"x","statusCode":401}', 401),
+        ('{"error":"x","status":503}', 503),
+        ('{"error":"x","statusCode":99}', None),
+        ('{"error":"x","statusCode":"401"}', None),
+    ],
+)
+def test_the_status_that_a_body_names(text: str, status: int | None) -> None:
+    assert advice.hear(text).status == status

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import timedelta
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -36,6 +37,7 @@ from ibkr_oauth.errors import (
     MissingSetting,
     OutcomeUnknown,
     SignatureRejected,
+    Timeout,
     UsageError,
 )
 
@@ -365,7 +367,21 @@ def test_a_renewal_that_fails_rests(open_session: Open, service: FakeService, cl
         assert service.count(LST) == expected
         clock.advance(16)
     assert [event.kind for event in events] == ["renewal_failed", "renewal_failed", "renewed"]
+    assert "503" in events[0].message
+    assert events[1].message == "reset"
     assert ibkr.health().counters.renewals == 1
+
+
+def test_the_rest_is_over_when_it_ends(open_session: Open, service: FakeService, clock: FakeClock) -> None:
+    ibkr = open_session(retries=0)
+    clock.advance(86_400 - 600)
+    service.script(LST, Answer(503))
+    ibkr.get(PATH)
+    ibkr.settle()
+    clock._steady = ibkr.session._flow._next_renewal
+    ibkr.get(PATH)
+    ibkr.settle()
+    assert service.count(LST) == 2
 
 
 def test_a_renewal_that_fails_matters_where_the_token_is_needed(
@@ -602,3 +618,83 @@ def test_the_access_token_was_revoked_meanwhile(open_session: Open, service: Fak
     service.script(LST, Answer(401, {"error": "No access secret key found"}))
     with pytest.raises(AccessTokenUnknown):
         ibkr.get(PATH)
+
+
+# --- The question whether a token is dead --------------------------------------------------------
+
+
+def test_the_question_is_a_call_of_the_sessions_own(open_session: Open, service: FakeService) -> None:
+    """A tickle, with the session's time-out, repeated where it fails on the way."""
+    ibkr = open_session(timeout=7.0)
+    service.expire_tokens()
+    service.stale = EMPTY_401
+    service.script("/tickle", Timeout("slow", sent=True))
+    assert ibkr.post("/portfolio/DU1/summary", json={}, timeout=3.0).status_code == 200
+    assert [(seen.method, seen.timeout) for seen in service.of("/tickle")] == [("POST", 7.0)] * 2
+    assert service.count(LST) == 1
+
+
+@pytest.mark.parametrize(("ago", "asked"), [(59.0, 0), (60.0, 1)])
+def test_who_signed_a_good_call_a_moment_ago_is_not_asked_about(
+    open_session: Open, service: FakeService, clock: FakeClock, ago: float, asked: int
+) -> None:
+    ibkr = open_session()
+    ibkr.session._flow.credential.proven = clock.steady() - ago
+    service.script(PATH, EMPTY_401)
+    assert ibkr.get(PATH).status_code == 401
+    assert service.count("/tickle") == asked
+
+
+def test_the_question_keeps_to_the_limits(open_session: Open, service: FakeService, clock: FakeClock) -> None:
+    """One tickle a second, also where the session wants to know something."""
+    ibkr = open_session(pacing=10)
+    ibkr.tickle()
+    ibkr.session._flow.credential.proven = 0.0
+    service.script(PATH, EMPTY_401)
+    assert ibkr.get(PATH).status_code == 401
+    first, second = service.of("/tickle")
+    assert second.at - first.at == pytest.approx(1.0)
+
+
+# --- Each cause is mended once -------------------------------------------------------------------
+
+
+def at(service: FakeService, seconds: float) -> Answer:
+    """A refusal by a server whose clock is so far ahead."""
+    return Answer(401, STALE.body, headers=(("Date", formatdate(service.now() + seconds, usegmt=True)),))
+
+
+def test_a_clock_in_between_does_not_make_a_token_stale_twice(open_session: Open, service: FakeService) -> None:
+    ibkr = open_session()
+    service.script(PATH, STALE, at(service, 1000), STALE)
+    assert ibkr.get(PATH).status_code == 401
+    assert service.count(LST) == 1
+    assert service.count(PATH) == 3
+
+
+def test_a_token_in_between_does_not_make_a_clock_wrong_twice(open_session: Open, service: FakeService) -> None:
+    ibkr = open_session()
+    service.script(PATH, at(service, 1000), at(service, 1000), at(service, 5000))
+    assert ibkr.get(PATH).status_code == 401
+    assert service.count(PATH) == 3
+
+
+def test_a_corrected_clock_waits_for_nothing(open_session: Open, service: FakeService, clock: FakeClock) -> None:
+    ibkr = open_session(live_session_token=None)
+    service.skew = 5000
+    assert ibkr.get(PATH).status_code == 200
+    assert service.count(LST) == 2
+    assert sum(clock.slept) == 0
+
+
+def test_what_failed_last_is_told(open_session: Open, service: FakeService) -> None:
+    events: list[Event] = []
+    ibkr = open_session(on_event=events.append, retries=0)
+    service.script(PATH, Timeout("slow", sent=True), OutcomeUnknown("reset", sent=True))
+    with pytest.raises(Timeout):
+        ibkr.get(PATH)
+    assert ibkr.health().last_error == "slow"
+    with pytest.raises(OutcomeUnknown):
+        ibkr.post(PATH, json={})
+    assert ibkr.health().last_error == "reset"
+    assert [(event.kind, event.message) for event in events] == [("outcome_unknown", "reset")]

@@ -16,6 +16,7 @@ from support.fake_service import (
     NO_DH,
     NOT_AUTHENTICATED,
     ORDERS,
+    STALE,
     STATUS,
     UNPRIMED,
     Answer,
@@ -608,3 +609,14 @@ def test_competing_text_in_an_answer(open_session: Open, service: FakeService, p
         ibkr.get(SNAPSHOT)
     assert service.count(INIT) == 1
     assert ibkr.brokerage.state == "competing"
+
+
+def test_each_cause_is_mended_once_whatever_comes_between(open_session: Open, service: FakeService) -> None:
+    """A stale token, a lost brokerage session, and a stale token again: the latter is the caller's to see."""
+    ibkr = open_session()
+    ibkr.get(SNAPSHOT)
+    service.script(SNAPSHOT, STALE, NOT_AUTHENTICATED, STALE)
+    assert ibkr.get(SNAPSHOT).status_code == 401
+    assert service.count(LST) == 1
+    assert service.count(SNAPSHOT) == 4
+    assert "not authenticated" in ibkr.health().last_error

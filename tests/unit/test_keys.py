@@ -362,6 +362,13 @@ def test_keys_and_groups_cannot_be_changed(pem: dict[str, str]) -> None:
         assert getattr(thing, name) is before
 
 
+class _Nowhere:
+    """A path without a name."""
+
+    def __fspath__(self) -> str:
+        return ""
+
+
 def test_groups_are_values(pem: dict[str, str]) -> None:
     """Public, and so they may be kept and sent: a pickle holds the two numbers."""
     group = DHParameters.load(pem["dh_params"])
@@ -372,7 +379,12 @@ def test_groups_are_values(pem: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "kind", "words"), [(3.5, TypeError, "not float"), (Path(), KeyFormatError, "could not be read")]
+    ("source", "kind", "words"),
+    [
+        (3.5, TypeError, "not float"),
+        (Path(), KeyFormatError, "could not be read"),
+        (_Nowhere(), MissingSetting, "is empty"),
+    ],
 )
 def test_what_is_no_source_of_a_key(source: Any, kind: type[Exception], words: str) -> None:
     with pytest.raises(kind, match=words):

@@ -386,3 +386,28 @@ def test_a_child_waits_for_nobody_of_its_parent() -> None:
     assert list(pacer.book(FREE)) == [0.0]
     pacer.refused(FREE, 5)
     assert pacer.penalty(FREE) == 5.0
+
+
+@pytest.mark.parametrize(("seconds", "is_sent"), [(0.5, True), (1.0, True), (30.0, True), (30.5, False)])
+def test_a_short_penalty_is_sat_out_and_a_long_one_is_told(
+    open_session: Open, service: FakeService, clock: FakeClock, seconds: float, is_sent: bool
+) -> None:
+    ibkr = open_session(pacing=10)
+    clock._steady = 4096.0  # sums of these are exact
+    ibkr.session._flow.pacer.refused(FREE, seconds)
+    if is_sent:
+        assert ibkr.get(FREE).status_code == 200
+        assert service.seen[0].at == 4096.0 + seconds
+    else:
+        with pytest.raises(RateLimited) as caught:
+            ibkr.get(FREE)
+        assert caught.value.retry_after == seconds
+        assert service.seen == []
+
+
+def test_a_refusal_is_told(open_session: Open, service: FakeService) -> None:
+    events: list[Event] = []
+    ibkr = open_session(on_event=events.append)
+    service.script(FREE, Answer(429, "", headers=(("Retry-After", "99"),)))
+    assert ibkr.get(FREE).status_code == 429
+    assert [(event.kind, event.message.partition(":")[0]) for event in events] == [("rate_limited", FREE)]

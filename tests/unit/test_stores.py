@@ -392,6 +392,7 @@ def test_a_refused_one_is_replaced_for_all(
     send = ibkr.get if path == PATH else lambda path: ibkr.post(path, json={})
     assert send(path).status_code == 200
     assert service.count(LST) == 1
+    assert service.count("/tickle") == 0, "the token that was refused is not asked about"
     assert [seen.token for seen in service.of(path)] == [0, 1]
     service.seen.clear()
     assert open_session(live_session_token=None, store=store).get(PATH).status_code == 200
@@ -435,9 +436,63 @@ def test_a_token_that_could_not_be_asked_about_is_tried(
     number = plant(store, service, access_token, bytes(20), hours=1)
     service.script("/tickle", ConnectError("refused"))
     assert ibkr.post(POSTED, json={}).status_code == 200
-    assert service.count("/tickle") == 1
+    (probe,) = service.of("/tickle")
+    assert (probe.method, probe.token, probe.timeout) == ("POST", number, service.of(POSTED)[-1].timeout)
     assert service.count(LST) == 0
     assert service.of(POSTED)[-1].token == number
+
+
+@pytest.mark.parametrize("status", [401, 410])
+def test_a_token_that_is_gone_as_well_is_not_taken(
+    open_session: Open,
+    service: FakeService,
+    store: FileStore,
+    access_token: AccessToken,
+    kept: LiveSessionToken,
+    status: int,
+) -> None:
+    ibkr = open_session(live_session_token=None, store=store)
+    ibkr.get(PATH)
+    service.expire_tokens()
+    plant(store, service, access_token, bytes(20), hours=1)
+    service.script("/tickle", *[Answer(status, {"error": "gone"})] * 2)  # asked again with the lock in hand
+    assert ibkr.post(POSTED, json={}).status_code == 200
+    assert service.count(LST) == 1
+
+
+def test_nobody_asks_about_a_token_that_follows_an_expired_one(
+    open_session: Open,
+    service: FakeService,
+    store: FileStore,
+    access_token: AccessToken,
+    kept: LiveSessionToken,
+    clock: FakeClock,
+) -> None:
+    """Nothing was refused: the store's next token is as good as its word."""
+    ibkr = open_session(live_session_token=None, store=store)
+    ibkr.get(PATH)
+    clock.advance(86_400)
+    number = plant(store, service, access_token, bytes(20))
+    assert ibkr.get(PATH).status_code == 200
+    assert service.of(PATH)[-1].token == number
+    assert (service.count("/tickle"), service.count(LST)) == (0, 0)
+
+
+def test_the_keep_alive_learns_of_another_ones_token(
+    open_session: Open, service: FakeService, store: FileStore, access_token: AccessToken, kept: LiveSessionToken
+) -> None:
+    """A tickle was refused: the store's token is taken though it ends earlier, since ours has ended already."""
+    ibkr = open_session(live_session_token=None, store=store)
+    ibkr.get(PATH)
+    service.expire_tokens()
+    number = plant(store, service, access_token, bytes(20), hours=1)
+    steps = ibkr.session._flow.heard_tickle((401, [], b'{"error":"Access token expired"}', 1000, True))
+    assert steps is not None
+    ibkr._plain(ibkr.session._run_quietly)(steps)
+    ibkr.settle()
+    assert service.count(LST) == 0
+    assert ibkr.get(PATH).status_code == 200
+    assert service.of(PATH)[-1].token == number
 
 
 def test_the_store_is_no_reason_for_a_refusal_of_another_kind(
