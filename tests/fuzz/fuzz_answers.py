@@ -29,14 +29,17 @@ with watched(
     from ibkr_oauth.redact import MAX_BODY, redact
     from ibkr_oauth.transport import Response
 
-# Each is hidden by what it looks like, wherever it stands: a live session token, raw and percent-encoded, a signature, the
-# hex of a decrypted secret.
-_bytes = hashlib.sha256(b"a secret").digest()
+# Each is hidden by what it looks like, wherever it stands: a live session token, raw and percent-encoded in either case, a
+# signature, the hex of a decrypted secret.
+_TOKEN = "a+b/TFkhSPGCC3EFfwmFc+/9E4g="
+_ENCODED = _TOKEN.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
+_BYTES = hashlib.sha256(b"a secret").digest()
 SECRETS = (
-    base64.b64encode(_bytes[:20]).decode(),
-    base64.b64encode(_bytes[1:21]).decode().replace("=", "%3D").replace("+", "%2B").replace("/", "%2F"),
-    base64.b64encode(_bytes * 8).decode(),
-    (_bytes * 2).hex(),
+    _TOKEN,
+    _ENCODED,
+    _ENCODED.replace("%2B", "%2b").replace("%2F", "%2f"),
+    base64.b64encode(_BYTES * 8).decode(),
+    (_BYTES * 2).hex(),
 )
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -16,10 +16,12 @@ from starlette.datastructures import Headers
 with watched("ibkr_oauth.sandbox.verify"):
     from ibkr_oauth import _core
     from ibkr_oauth.errors import IBKROAuthError
-    from ibkr_oauth.sandbox import answers, verify
+    from ibkr_oauth.sandbox import answers, crypto, verify
+    from ibkr_oauth.sandbox.state import QueryRule
 
 ORIGIN = "https://api.ibkr.com"
-RULES = ("merge", "omit", "url", "rfc5849")
+KEY = bytes(range(20))
+RULES: tuple[QueryRule, ...] = ("merge", "omit", "url", "rfc5849")
 
 
 def check_written(parameters: dict[str, str]) -> None:
@@ -78,6 +80,20 @@ def check_base_strings(given: Input) -> None:
         return
     theirs = verify.candidates(request, parameters, origin=ORIGIN, query_rules=RULES, prepend="00ff")
     assert ours == {one.rule: one.base_string() for one in theirs}
+    check_signed(request, url)
+
+
+def check_signed(request: verify.IncomingRequest, url: str) -> None:
+    """The whole call: what goes out is what the sandbox would let in."""
+    for rule in RULES:
+        signer = _core.RequestSigner("ABCDEFGHI", "0123456789abcdef0123", _core.Secret(KEY), "limited_poa", rule)
+        sent, header = signer.sign(request.method, url, None, list(request.form_pairs()), "a nonce/+", 1_700_000_000)
+        assert sent == url
+        parameters = verify.parse_authorization(header)
+        (candidate,) = verify.candidates(request, parameters, origin=ORIGIN, query_rules=(rule,))
+        proof = crypto.decode_signature(parameters["oauth_signature"])
+        assert proof is not None
+        assert crypto.verify_hmac(KEY, proof, candidate.base_string())
 
 
 def target(data: bytes) -> None:

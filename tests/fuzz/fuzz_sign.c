@@ -5,6 +5,7 @@
  */
 #include "fuzz.h"
 
+#include "ibk/encode.h"
 #include "ibk/signer.h"
 
 static void add_pairs(ibk_span *rest, struct ibk_params *params)
@@ -20,8 +21,20 @@ static void add_pairs(ibk_span *rest, struct ibk_params *params)
     }
 }
 
-/* What goes out on the wire is one line of printable ASCII, and so is the URL. */
-static void check_signed(const struct ibk_signing *signing)
+static void check_said(ibk_span header, const char *name, ibk_span value)
+{
+    struct ibk_buf pair;
+    ibk_buf_init(&pair, IBK_HEADER_MAX_SIZE);
+    ibk_buf_put_text(&pair, name);
+    ibk_buf_put_text(&pair, "=\"");
+    ibk_percent_put(&pair, value);
+    ibk_buf_put_text(&pair, "\"");
+    REQUIRE(pair.broken == IBK_OK && ibk_span_find(header, ibk_buf_peek(&pair)) < header.len);
+    ibk_buf_clean(&pair);
+}
+
+/* What goes out on the wire is one line of printable ASCII that says what it was made of, and so is the URL. */
+static void check_signed(const struct ibk_signing *signing, const struct ibk_signer_options *options)
 {
     ibk_span header = ibk_buf_peek(&signing->header);
     REQUIRE(header.len > 0 && header.len <= IBK_HEADER_MAX_SIZE);
@@ -31,6 +44,11 @@ static void check_signed(const struct ibk_signing *signing)
     for (size_t i = 0; i < signing->url.len; i++) {
         REQUIRE(signing->url.data[i] > ' ' && signing->url.data[i] < 0x7f);
     }
+    check_said(header, "oauth_consumer_key", options->consumer_key);
+    check_said(header, "oauth_token", options->access_token);
+    check_said(header, "oauth_nonce", signing->nonce);
+    check_said(header, "oauth_timestamp", signing->timestamp);
+    check_said(header, "oauth_signature_method", ibk_span_text("HMAC-SHA256"));
     REQUIRE(ibk_span_find(header, ibk_span_text("oauth_signature=\"")) < header.len);
 }
 
@@ -59,7 +77,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (code == IBK_OK) {
         code = ibk_signer_sign(signer, &signing, &err);
         if (code == IBK_OK) {
-            check_signed(&signing);
+            check_signed(&signing, &options);
         }
         ibk_signer_release(signer);
     }

@@ -9,6 +9,7 @@ so many changed ones, always the same, without atheris.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import random
 import sys
 import warnings
@@ -64,7 +65,12 @@ def main(target: Callable[[bytes], None]) -> None:
         return
     import atheris
 
-    atheris.Setup(sys.argv, target)
+    # The target's own branches too: where C does the work, they are all that tells one input from another.
+    program = vars(sys.modules["__main__"])
+    for name, value in list(program.items()):
+        if inspect.isfunction(value) and value.__module__ == "__main__":
+            program[name] = atheris.instrument_func(value)
+    atheris.Setup(sys.argv, program[target.__name__])
     atheris.Fuzz()
 
 

@@ -36,7 +36,8 @@ static struct {
     pthread_mutex_t lock;
     uint8_t answers[LOOPBACK_MAX_ANSWERS][LOOPBACK_MAX_ANSWER];
     size_t sizes[LOOPBACK_MAX_ANSWERS];
-    bool keeps[LOOPBACK_MAX_ANSWERS]; /* the connection is kept afterwards */
+    bool keeps[LOOPBACK_MAX_ANSWERS];   /* the connection is kept afterwards */
+    size_t asked[LOOPBACK_MAX_ANSWERS]; /* how many requests asked for it */
     uint8_t seen[LOOPBACK_MAX_REQUEST];
     size_t seen_len;
 } loopback = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -69,6 +70,7 @@ static inline void loopback_reply(struct loopback_connection *connection, size_t
     REQUIRE(pthread_mutex_lock(&loopback.lock) == 0);
     loopback.seen_len = whole;
     memcpy(loopback.seen, connection->request, whole);
+    loopback.asked[number]++;
     (void)send(connection->fd, loopback.answers[number], loopback.sizes[number], MSG_NOSIGNAL);
     connection->ended = !loopback.keeps[number];
     REQUIRE(pthread_mutex_unlock(&loopback.lock) == 0);
@@ -156,8 +158,17 @@ static inline void loopback_answer(size_t number, ibk_span bytes, bool keep)
     loopback.sizes[number] = bytes.len < LOOPBACK_MAX_ANSWER ? bytes.len : LOOPBACK_MAX_ANSWER;
     memcpy(loopback.answers[number], bytes.data, loopback.sizes[number]);
     loopback.keeps[number] = keep;
+    loopback.asked[number] = 0;
     loopback.seen_len = 0;
     REQUIRE(pthread_mutex_unlock(&loopback.lock) == 0);
+}
+
+static inline size_t loopback_asked(size_t number)
+{
+    REQUIRE(pthread_mutex_lock(&loopback.lock) == 0);
+    size_t asked = loopback.asked[number];
+    REQUIRE(pthread_mutex_unlock(&loopback.lock) == 0);
+    return asked;
 }
 
 /* The last whole request, until the next one comes. Empty where there was none. */

@@ -53,6 +53,8 @@ def command(target: str) -> list[str]:
         "-rss_limit_mb=1024",
         "-print_final_stats=1",
     ]
+    if target in IN_PYTHON:
+        arguments.append("-keep_seed=1")  # of what C does with them nothing is seen, so they would seem alike
     if dictionary_of(target).exists():
         arguments.append(f"-dict={dictionary_of(target)}")
     return [*program(target), *arguments, str(own), str(HERE / "corpus" / target)]
