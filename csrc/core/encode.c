@@ -188,12 +188,12 @@ const bool ibk_unreserved[256] = {
 /* SIZE_MAX, which is over every limit, where the sum does not fit. */
 static size_t percent_size(ibk_span bytes)
 {
-    size_t reserved = 0;
+    size_t unreserved = 0;
     size_t size;
     for (size_t i = 0; i < bytes.len; i++) {
-        reserved += !ibk_unreserved[bytes.data[i]];
+        unreserved += ibk_unreserved[bytes.data[i]];
     }
-    return ibk_mul_size(reserved, 2, &size) && ibk_add_size(size, bytes.len, &size) ? size : SIZE_MAX;
+    return ibk_mul_size(bytes.len - unreserved, 2, &size) && ibk_add_size(size, bytes.len, &size) ? size : SIZE_MAX;
 }
 
 void ibk_percent_put(struct ibk_buf *buf, ibk_span bytes)

@@ -180,27 +180,72 @@ static size_t insertion_point(const struct ibk_params *params, const struct ibk_
     return low;
 }
 
-/* Binary insertion: a signed request has half a dozen parameters, and C11's qsort cannot be told the text. */
-ibk_code ibk_params_sorted(const struct ibk_params *params, struct ibk_params *out, struct ibk_error *err)
+#define RUN 16u /* parameters that are sorted by insertion; a signed request without a form has half a dozen */
+
+static void sort_run(const struct ibk_params *params, struct ibk_param_ref *order, size_t count)
 {
-    ibk_buf_put(&out->text, ibk_buf_peek(&params->text));
-    uint8_t *room = ibk_buf_put_room(&out->refs, params->refs.len);
-    ibk_code code = ibk_buf_check(&out->text, "text of the parameters", err);
-    if (code == IBK_OK) {
-        code = ibk_buf_check(&out->refs, "parameters", err);
-    }
-    if (code != IBK_OK) {
-        return code;
-    }
-    struct ibk_param_ref *order = (struct ibk_param_ref *)(void *)room; /* memory of ibk_alloc suits any type */
-    size_t count = ibk_params_count(params);
-    for (size_t i = 0; i < count; i++) {
-        struct ibk_param_ref item = ref_at(params, i);
+    for (size_t i = 1; i < count; i++) {
+        struct ibk_param_ref item = order[i];
         size_t position = insertion_point(params, order, i, item);
         memmove(order + position + 1, order + position, (i - position) * sizeof *order);
         order[position] = item;
     }
-    return IBK_OK;
+}
+
+/* Two sorted neighbours, from[0, middle) and from[middle, count), into one. */
+static void merge(const struct ibk_params *params, const struct ibk_param_ref *from, size_t middle, size_t count,
+                  struct ibk_param_ref *to)
+{
+    size_t left = 0;
+    size_t right = middle;
+    for (size_t i = 0; i < count; i++) {
+        bool take_right = left == middle || (right < count && is_before(params, from[right], from[left]));
+        to[i] = from[take_right ? right++ : left++];
+    }
+}
+
+/* By merging, for a form may have thousands, and C11's qsort cannot be told the text. `other` is as large as `order`. */
+static void sort(const struct ibk_params *params, struct ibk_param_ref *order, struct ibk_param_ref *other, size_t count)
+{
+    for (size_t start = 0; start < count; start += RUN) {
+        sort_run(params, order + start, count - start < RUN ? count - start : RUN);
+    }
+    struct ibk_param_ref *from = order;
+    struct ibk_param_ref *to = other;
+    for (size_t width = RUN; width < count; width *= 2) {
+        for (size_t start = 0; start < count; start += 2 * width) {
+            size_t both = count - start < 2 * width ? count - start : 2 * width;
+            merge(params, from + start, both < width ? both : width, both, to + start);
+        }
+        struct ibk_param_ref *swapped = from;
+        from = to;
+        to = swapped;
+    }
+    if (from != order) {
+        memcpy(order, from, count * sizeof *order);
+    }
+}
+
+ibk_code ibk_params_sorted(const struct ibk_params *params, struct ibk_params *out, struct ibk_error *err)
+{
+    size_t count = ibk_params_count(params);
+    struct ibk_buf other;
+    ibk_buf_init(&other, params->refs.limit);
+    ibk_buf_put(&out->text, ibk_buf_peek(&params->text));
+    ibk_buf_put(&out->refs, ibk_buf_peek(&params->refs));
+    uint8_t *room = count > RUN ? ibk_buf_put_room(&other, params->refs.len) : NULL;
+    ibk_code code = ibk_buf_check(&out->text, "text of the parameters", err);
+    if (code == IBK_OK) {
+        code = ibk_buf_check(&out->refs, "parameters", err);
+    }
+    if (code == IBK_OK) {
+        code = ibk_buf_check(&other, "parameters", err);
+    }
+    if (code == IBK_OK) { /* memory of ibk_alloc suits any type */
+        sort(params, (struct ibk_param_ref *)(void *)out->refs.data, (struct ibk_param_ref *)(void *)room, count);
+    }
+    ibk_buf_clean(&other);
+    return code;
 }
 
 static ibk_code join_sorted(const struct ibk_params *params, struct ibk_buf *out, struct ibk_error *err)

@@ -93,7 +93,7 @@ def engines(objects) -> None:
 
 
 def refused_values(objects) -> None:
-    for pairs in ("text", [5], [("a", 5)], [("a", "\ud800")], [("a", "b", "c")], [("a", "b")] * 4097):
+    for pairs in ("text", [5], [("a", 5)], [("a", "\ud800")], [("a", "b", "c")], [("a", "b")] * 16385):
         with contextlib.suppress(TypeError, errors.InvalidValue):
             _core.normalise(pairs)
     for call, argument in [

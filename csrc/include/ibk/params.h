@@ -6,7 +6,7 @@
 
 #include "ibk/buf.h"
 
-#define IBK_PARAMS_MAX 4096u           /* parameters in one request */
+#define IBK_PARAMS_MAX 16384u          /* parameters in one request */
 #define IBK_PARAMS_MAX_TEXT (1u << 20) /* bytes of all names and values together */
 
 struct ibk_param_ref {
