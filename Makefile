@@ -10,7 +10,7 @@ export IBKR_OAUTH_WERROR ?= 1
 export PYTHON
 BIN := .venv/bin
 DIST ?= dist
-SOURCES := $(wildcard csrc/core/*.c csrc/http/*.c csrc/session/*.c csrc/binding/*.c)
+SOURCES := $(wildcard csrc/platform/*.c csrc/core/*.c csrc/http/*.c csrc/session/*.c csrc/binding/*.c)
 HEADERS := $(wildcard csrc/*/*.h csrc/include/ibk/*.h)
 C_FILES := $(SOURCES) $(HEADERS) $(wildcard tests/c/*.[ch] tests/fuzz/*.[ch])
 

@@ -25,7 +25,7 @@ from glob import glob
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-LAYERS = ["core", "http", "session", "binding"]
+LAYERS = ["platform", "core", "http", "session", "binding"]
 LIBRARIES = ["libcrypto >= 3.0", "libcurl >= 7.84"]
 ADVICE = """
 ibkr_oauth needs OpenSSL 3.0 or newer and libcurl 7.84 or newer, and pkg-config did not find both.
