@@ -3,9 +3,9 @@
 
     python csrc/tools/check_layers.py [PROJECT]
 
-In C: what each layer may include, what the operating system is asked for and where, and calls that are
-banned everywhere because they cannot be used safely or end the process. In Python: what each part of the package may import. The rules are the
-tables below, each with its reason.
+In C: what each layer may include, where the operating system is called, and calls that are banned everywhere
+because they cannot be used safely or end the process. In Python: what each part of the package may import. The
+rules are the tables below, each with its reason.
 """
 
 import ast
@@ -40,11 +40,13 @@ INCLUDE_RULES = [
     ("csrc/include/ibk/engine.h", OAUTH_HEADERS, "the transport knows no OAuth"),
 ]
 
-# The operating system: where it is called, where its types are, and what everybody else may include with < >. C11's headers
-# without its threads, which some systems lack.
+# Where the operating system is called, and what everybody else may include with < >: of C11 all but its threads, which
+# some systems lack.
 PLATFORM = ("csrc/platform", "csrc/include/ibk/platform.h")
-C_HEADERS = "assert ctype errno float inttypes limits locale math setjmp stdalign stdarg stdatomic stdbool stddef stdint stdio stdlib"
-PORTABLE_HEADERS = rf"({'|'.join(C_HEADERS.split())}|stdnoreturn|string|time|wchar)\.h|Python\.h|pyconfig\.h|(openssl|curl|ibk)/.*"
+PORTABLE_HEADERS = (
+    r"(assert|ctype|errno|float|inttypes|limits|locale|math|setjmp|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|"
+    r"stdlib|stdnoreturn|string|time|wchar)\.h|Python\.h|pyconfig\.h|(openssl|curl|ibk)/.*"
+)
 SYSTEM_CALLS = (
     r"pthread_\w+|sig(action|addset|emptyset|fillset|procmask)|(v?fork|kill|waitpid|getpid|getppid|getuid|geteuid)|exec[lv]\w*|"
     r"open|openat|close|read|write|lseek|pipe2?|dup2?|fcntl|ioctl|isatty|l?stat|fstat|access|chmod|fchmod|unlink|rename|mkdir|mkstemp|"

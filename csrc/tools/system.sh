@@ -1,5 +1,6 @@
 #!/bin/sh
-# system.sh build|test|fuzz: sees to it that the system has what building the package, testing its C, or fuzzing it, needs.
+# system.sh build|test|fuzz|wheel: sees to it that the system has what building the package, testing its C, fuzzing it, or
+# making and trying out a wheel with its own libraries, needs.
 # Nothing missing: does nothing. As root on Debian or Ubuntu: installs it. Elsewhere: says what to install, and fails.
 set -eu
 tools=$(dirname "$0")
@@ -15,6 +16,12 @@ missing() {
         command -v readelf || echo "binutils" >&3
         found cmocka
         found jansson
+    fi
+    if [ "$1" = wheel ]; then
+        command -v dpkg-source || echo "dpkg-source" >&3
+        command -v perl || echo "perl" >&3
+        command -v ip || echo "ip" >&3
+        command -v debootstrap || echo "debootstrap" >&3
     fi
     if [ "$1" = fuzz ]; then
         echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
@@ -34,6 +41,11 @@ if [ "$1" = fuzz ]; then
     debian="$debian clang libclang-rt-dev"
     fedora="$fedora clang compiler-rt"
     homebrew="$homebrew llvm"
+fi
+if [ "$1" = wheel ]; then
+    debian="$debian dpkg-dev debian-archive-keyring perl iproute2 debootstrap"
+    fedora="$fedora dpkg-dev perl iproute debootstrap"
+    homebrew="$homebrew dpkg"
 fi
 # An interpreter that is good enough is left as it is.
 if [ -z "${PYTHON:-}" ] && ! "$tools/pythons.sh" | grep -q builds; then

@@ -96,7 +96,10 @@ def test_a_violation_is_named_with_its_place(plant, tmp_path, file, line):
         ("csrc/core/planted.c", "// #include <Python.h>"),
         ("csrc/core/planted.c", "static char quote = '\"'; // don't assert(quote)"),
         ("csrc/http/planted.c", "#include <curl/curl.h>"),
-        ("csrc/http/planted.c", "static void f(struct t *a) { a->close(a); ibk_socket_close(3); curl_multi_poll(a->m, 0, 0, 1, 0); }"),
+        (
+            "csrc/http/planted.c",
+            "static void f(struct t *a) { a->close(a); ibk_socket_close(3); curl_multi_poll(a->m, 0, 0, 1, 0); }",
+        ),
         ("csrc/core/planted.c", "#include <stdatomic.h>\n#include <time.h>"),
         ("csrc/platform/planted.c", "#include <unistd.h>\nstatic void f(void) { (void)close(3); }"),
         ("csrc/session/planted.c", '#include "ibk/engine.h"\n#include "ibk/signer.h"'),
