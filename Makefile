@@ -10,7 +10,7 @@ export IBKR_OAUTH_WERROR ?= 1
 export PYTHON
 BIN := .venv/bin
 DIST ?= dist
-SOURCES := $(wildcard csrc/core/*.c csrc/http/*.c csrc/session/*.c csrc/binding/*.c)
+SOURCES := $(wildcard csrc/platform/*.c csrc/core/*.c csrc/http/*.c csrc/session/*.c csrc/binding/*.c)
 HEADERS := $(wildcard csrc/*/*.h csrc/include/ibk/*.h)
 C_FILES := $(SOURCES) $(HEADERS) $(wildcard tests/c/*.[ch] tests/fuzz/*.[ch])
 
@@ -27,7 +27,7 @@ demo: .venv/demo build/done/extension ## every leg of the log-in against the san
 	@$(BIN)/ibkr-oauth demo
 
 test: build/done/test build/done/browser .venv/all build/done/extension ## every test: C, Python, sanitizers, layers, types, style, wheel
-	@$(BIN)/python -m pytest -m 'not slow'
+	@$(BIN)/python -m pytest -m 'not slow and not wheel'
 
 test-slow: build/done/test .venv/all build/done/extension ## those that take minutes: a prime search, the binding under sanitizers, properties at length
 	@$(BIN)/python -m pytest -m slow
@@ -85,9 +85,22 @@ format: .venv/all ## rewrites Python and C in the project's style
 	$(BIN)/ruff format
 	$(BIN)/clang-format -i $(C_FILES)
 
-wheel: .venv/all ## one wheel for every CPython from 3.11 on, in dist/
+wheel: build/done/wheel .venv/all ## one wheel for every CPython from 3.11 on, OpenSSL and libcurl inside, in dist/; ten minutes the first time
+	$(call quietly,building the wheel with its libraries,csrc/bundle/wheel.sh $(BIN)/python '$(DIST)')
+	@tail -n 20 build/log/wheel.log
+
+wheel-system: .venv/all ## the same with the OpenSSL and libcurl of this system, for this system only
 	@rm -rf build/lib build/lib.* build/bdist.*
 	$(call quietly,building the wheel,$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir '$(DIST)' .)
+
+sdist: .venv/made ## the sources as one archive, in dist/
+	$(call quietly,packing the sources,$(BIN)/python csrc/bundle/sdist.py '$(DIST)')
+
+check-wheel: build/done/wheel .venv/all build/done/extension ## the wheel where there is no compiler: as root, with debootstrap; half an hour
+	@$(BIN)/python -m pytest -m wheel
+
+bundle-pins: build/done/wheel ## newer OpenSSL, curl and zlib for the wheel: the newest that can be had, into csrc/bundle/sources.txt
+	@csrc/bundle/fetch.sh pins
 
 docs: .venv/docs build/done/extension ## these pages as a site, in build/docs/html; every warning is an error
 	$(call quietly,building the documentation,$(BIN)/python -m sphinx -E -a -b html -W -n --keep-going -d build/docs/doctrees docs build/docs/html)
@@ -104,7 +117,7 @@ clean: ## removes everything that make made, .venv too
 
 # Set-up: done once, and again when what it depends on changes.
 
-build/done/build build/done/test build/done/fuzz build/done/afl: build/done/%: csrc/tools/system.sh csrc/tools/pythons.sh
+build/done/build build/done/test build/done/fuzz build/done/afl build/done/wheel: build/done/%: csrc/tools/system.sh csrc/tools/pythons.sh
 	$(call quietly,looking for compiler and libraries ($*),csrc/tools/system.sh $*)
 	@touch $@
 
@@ -127,7 +140,7 @@ build/done/extension: $(SOURCES) $(HEADERS) csrc/flags.txt csrc/tools/flags.sh c
 	@touch $@
 .venv/demo: extras := cli,sandbox
 .venv/docs: extras := cli,docs
-.venv/all: extras := test,bench,lint,docs,proof
+.venv/all: extras := test,bench,lint,docs,proof,wheel
 .venv/fuzz: extras := fuzz,test
 
 # Whatever is called by a plain word makes no file of that name.

@@ -25,7 +25,7 @@ from glob import glob
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-LAYERS = ["core", "http", "session", "binding"]
+LAYERS = ["platform", "core", "http", "session", "binding"]
 LIBRARIES = ["libcrypto >= 3.0", "libcurl >= 7.84"]
 ADVICE = """
 ibkr_oauth needs OpenSSL 3.0 or newer and libcurl 7.84 or newer, and pkg-config did not find both.
@@ -83,7 +83,13 @@ class BuildCore(build_ext):
             *pkg_config("--cflags"),
             *python,
         ]
-        ext.extra_link_args = [*known_flags("link"), *link_mode, *pkg_config("--libs")]
+        libraries = pkg_config("--libs")
+        ext.extra_link_args = [*known_flags("link"), *link_mode, *libraries]
+        # Before the folder that setuptools names, which may have the system's OpenSSL.
+        ext.library_dirs = [flag[2:] for flag in libraries if flag.startswith("-L")]
+        # Where the building Python has its own libraries is no place for a module to look for others.
+        linker = [flag for flag in self.compiler.linker_so if not flag.startswith(("-Wl,-rpath", "-L"))]
+        self.compiler.set_executable("linker_so", linker)
         super().build_extension(ext)
 
     def mode(self) -> tuple[list[str], list[str]]:
@@ -104,7 +110,8 @@ class BuildCore(build_ext):
         if on("WERROR"):
             compile_only += ["-Werror"]
         if on("STATIC"):
-            link_only += ["-Wl,--exclude-libs,ALL", "-Wl,-Bsymbolic"]
+            compile_only += ["-g0"]
+            link_only += known_flags("static")
         return both + compile_only, both + link_only
 
 

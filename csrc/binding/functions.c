@@ -3,11 +3,11 @@
  */
 #include "state.h"
 
-#include "ibk/clock.h"
 #include "ibk/encode.h"
 #include "ibk/engine.h"
 #include "ibk/http.h"
 #include "ibk/lst.h"
+#include "ibk/platform.h"
 #include "transport.h"
 
 #include <openssl/crypto.h>

@@ -4,9 +4,9 @@
 #include "state.h"
 
 #include "ibk/http.h"
+#include "ibk/platform.h"
 
 #include <openssl/crypto.h>
-#include <pthread.h>
 
 /* Of the headers of later Pythons, which this file is not compiled with. */
 enum { SLOT_MULTIPLE_INTERPRETERS = 3, SLOT_GIL = 4 };
@@ -195,7 +195,7 @@ PyMODINIT_FUNC PyInit__core(void);
 
 PyMODINIT_FUNC PyInit__core(void)
 {
-    static pthread_once_t filled = PTHREAD_ONCE_INIT;
-    pthread_once(&filled, fill_slots);
+    static ibk_once filled = IBK_ONCE_INIT;
+    ibk_once_run(&filled, fill_slots);
     return PyModuleDef_Init(&module_def);
 }

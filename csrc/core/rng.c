@@ -1,10 +1,10 @@
 /* rng.c - random bytes and nonces. OpenSSL's generator reseeds itself after fork. */
 #include "ibk/encode.h"
 #include "ibk/oauth.h"
+#include "ibk/platform.h"
 
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
-#include <pthread.h>
 #include <stdatomic.h>
 
 ibk_code ibk_random(uint8_t *out, size_t len, struct ibk_error *err)
@@ -37,7 +37,7 @@ static void on_fork(void)
 
 static void notice_forks(void)
 {
-    forks_are_noticed = pthread_atfork(NULL, NULL, on_fork) == 0;
+    forks_are_noticed = ibk_process_on_fork(NULL, NULL, on_fork);
 }
 
 static bool draw(void)

@@ -2,10 +2,8 @@
  * another, so the place compiled into libcurl may not exist. */
 #include "http_internal.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char *const known_files[] = {
     "/etc/ssl/certs/ca-certificates.crt",                /* Debian, Ubuntu, Arch, Gentoo */
@@ -39,21 +37,6 @@ static bool is_hashed_name(const char *name)
     return strspn(name, "0123456789abcdef") == 8 && name[8] == '.' && name[9] >= '0' && name[9] <= '9';
 }
 
-static bool is_certificate_directory(const char *name)
-{
-    DIR *directory = opendir(name);
-    bool found = false;
-    if (directory == NULL) {
-        return false;
-    }
-    // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody else has this stream
-    for (const struct dirent *entry = NULL; !found && (entry = readdir(directory)) != NULL;) {
-        found = is_hashed_name(entry->d_name);
-    }
-    (void)closedir(directory);
-    return found;
-}
-
 static bool copy(const char *text, char *target, size_t size)
 {
     int length = snprintf(target, size, "%s", text);
@@ -73,7 +56,7 @@ ibk_code ibk_ca_search(const struct ibk_ca_place *places, size_t count, char *fi
         }
         file[0] = '\0';
         for (const char *const *name = places[i].paths; *name != NULL; name++) {
-            if (is_certificate_directory(*name) && copy(*name, path, path_size)) {
+            if (ibk_directory_has(*name, is_hashed_name) && copy(*name, path, path_size)) {
                 return IBK_OK;
             }
         }
@@ -127,7 +110,7 @@ ibk_code ibk_http_ca_apply(struct ibk_http_handle *handle, struct ibk_error *err
         return ibk_fail(err, IBK_E_CA_MISSING, "ibk_http_send", "certificate authorities: cannot read the file %.180s",
                         handle->settings->ca_file);
     }
-    if (handle->settings->ca_path != NULL && access(handle->settings->ca_path, R_OK | X_OK) != 0) {
+    if (handle->settings->ca_path != NULL && !ibk_directory_is_readable(handle->settings->ca_path)) {
         return ibk_fail(err, IBK_E_CA_MISSING, "ibk_http_send", "certificate authorities: cannot read the directory %.180s",
                         handle->settings->ca_path);
     }

@@ -1,8 +1,6 @@
 /* engine.c - the callers' side of the engine: clients, requests, and when tasks are due. */
 #include "engine_internal.h"
 
-#include <unistd.h>
-
 /* lists */
 
 void ibk_jobs_remove(struct ibk_job *job)
@@ -106,9 +104,9 @@ void ibk_engine_drop_all(struct ibk_engine *engine, const struct ibk_engine_clie
 
 static ibk_code check_process(const struct ibk_engine_client *client, const char *where, struct ibk_error *err)
 {
-    return client->pid == getpid()
+    return client->pid == ibk_process_id()
                ? IBK_OK
-               : ibk_fail(err, IBK_E_FORKED, where, "the client was made by process %ld, before a fork", (long)client->pid);
+               : ibk_fail(err, IBK_E_FORKED, where, "the client was made by process %ld, before a fork", client->pid);
 }
 
 static ibk_code refuse_closed(struct ibk_error *err)
@@ -130,7 +128,7 @@ ibk_code ibk_engine_client_new(const struct ibk_http_options *options, struct ib
     }
     memset(client, 0, sizeof *client);
     atomic_init(&client->references, 1);
-    client->pid = getpid();
+    client->pid = ibk_process_id();
     client->mailbox = ibk_mailbox_acquire(mailbox);
     code = ibk_http_settings_init(&client->settings, options, err);
     if (code == IBK_OK) {
@@ -154,7 +152,7 @@ struct ibk_engine_client *ibk_engine_client_acquire(struct ibk_engine_client *cl
 
 void ibk_engine_client_release(struct ibk_engine_client *client)
 {
-    if (client == NULL || client->pid != getpid() ||
+    if (client == NULL || client->pid != ibk_process_id() ||
         atomic_fetch_sub_explicit(&client->references, 1, memory_order_acq_rel) != 1) {
         return;
     }
@@ -165,14 +163,14 @@ void ibk_engine_client_release(struct ibk_engine_client *client)
 
 void ibk_engine_client_close(struct ibk_engine_client *client)
 {
-    if (client != NULL && client->pid == getpid()) {
+    if (client != NULL && client->pid == ibk_process_id()) {
         ibk_engine_leave(client);
     }
 }
 
 bool ibk_engine_client_is_closed(struct ibk_engine_client *client)
 {
-    if (client->pid != getpid()) {
+    if (client->pid != ibk_process_id()) {
         return true;
     }
     ibk_engine_lock();
@@ -419,7 +417,7 @@ ibk_code ibk_engine_task_schedule(struct ibk_engine_task *task, int64_t delay_ms
         if (task->state == IBK_TASK_WAITING) {
             ibk_tasks_remove(engine, task);
         }
-        task->due_us = ibk_http_now_us() + delay_ms * 1000;
+        task->due_us = ibk_clock_us() + delay_ms * 1000;
         ibk_tasks_insert(engine, task);
         if (engine->waiting_first == task) {
             ibk_engine_nudge(engine);
@@ -431,7 +429,7 @@ ibk_code ibk_engine_task_schedule(struct ibk_engine_task *task, int64_t delay_ms
 
 void ibk_engine_task_stop(struct ibk_engine_task *task)
 {
-    if (task->client->pid != getpid()) {
+    if (task->client->pid != ibk_process_id()) {
         return;
     }
     ibk_engine_lock();
@@ -449,7 +447,7 @@ void ibk_engine_task_stop(struct ibk_engine_task *task)
 
 void ibk_engine_task_free(struct ibk_engine_task *task)
 {
-    if (task != NULL && task->client->pid == getpid()) {
+    if (task != NULL && task->client->pid == ibk_process_id()) {
         ibk_engine_task_stop(task);
         ibk_engine_task_release(task);
     }

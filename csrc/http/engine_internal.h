@@ -11,9 +11,6 @@
 
 #include "ibk/engine.h"
 
-#include <poll.h>
-#include <pthread.h>
-
 #define IBK_MAX_PER_HOST 128 /* connections to one host; more requests wait for a free one */
 #define IBK_MAX_IDLE 128     /* kept connections of a process */
 #define IBK_MAX_POOLED 64    /* idle easy handles of a process */
@@ -42,7 +39,7 @@ struct ibk_job {
 
 struct ibk_engine_client {
     atomic_size_t references;
-    pid_t pid;
+    long pid;
     struct ibk_http_settings settings;
     struct ibk_mailbox *mailbox;
     bool closed; /* guarded by the lock */
@@ -70,13 +67,13 @@ struct ibk_engine {
     /* the thread's own: */
     CURLM *multi;
     struct ibk_sockets sockets;
-    struct pollfd *polled; /* [0] is the wake-up */
-    struct pollfd *ready;  /* of the last poll */
+    ibk_polled *polled; /* [0] is the wake-up */
+    ibk_polled *ready;  /* of the last poll */
     size_t polled_count;
     size_t polled_room; /* of both */
     int64_t swept_us;
     /* set once: */
-    pthread_t thread;
+    ibk_thread thread;
     struct ibk_wake wake;
     /* guarded by the lock: */
     struct ibk_job_list incoming;          /* submitted, not yet seen by the thread */

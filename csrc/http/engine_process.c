@@ -1,44 +1,42 @@
 /* engine_process.c - one engine for each process: its start and end, fork, and exit. */
 #include "engine_internal.h"
 
-#include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 
 /*
  * Taken in this order. `door` is held while the engine starts or ends. Its thread holds `inside` but for its sleep, and goes
  * through `gate` on its way in, so that a fork that waits for `inside` gets it next.
  */
-static pthread_mutex_t door = PTHREAD_MUTEX_INITIALIZER;
-static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-static pthread_mutex_t inside = PTHREAD_MUTEX_INITIALIZER;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static ibk_mutex door = IBK_MUTEX_INIT;
+static ibk_mutex gate = IBK_MUTEX_INIT;
+static ibk_mutex inside = IBK_MUTEX_INIT;
+static ibk_mutex lock = IBK_MUTEX_INIT;
 
 static struct ibk_engine *current; /* guarded by lock; changed with door held as well */
 static bool exiting;               /* guarded by door */
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static int hooked; /* 0, or why the process's hooks could not be set */
+static ibk_once once = IBK_ONCE_INIT;
+static bool hooked; /* by fork and exit; false: no memory */
 
 void ibk_engine_lock(void)
 {
-    (void)pthread_mutex_lock(&lock);
+    ibk_mutex_lock(&lock);
 }
 
 void ibk_engine_unlock(void)
 {
-    (void)pthread_mutex_unlock(&lock);
+    ibk_mutex_unlock(&lock);
 }
 
 void ibk_engine_enter(void)
 {
-    (void)pthread_mutex_lock(&gate);
-    (void)pthread_mutex_lock(&inside);
-    (void)pthread_mutex_unlock(&gate);
+    ibk_mutex_lock(&gate);
+    ibk_mutex_lock(&inside);
+    ibk_mutex_unlock(&gate);
 }
 
 void ibk_engine_exit(void)
 {
-    (void)pthread_mutex_unlock(&inside);
+    ibk_mutex_unlock(&inside);
 }
 
 struct ibk_engine *ibk_engine_current(void)
@@ -57,7 +55,7 @@ int ibk_engine_threads(void)
 /* With door held, after `current` was set to NULL. */
 static void end(struct ibk_engine *engine)
 {
-    (void)pthread_join(engine->thread, NULL);
+    ibk_thread_join(engine->thread);
     ibk_engine_clear(engine);
     ibk_free(engine);
 }
@@ -65,18 +63,18 @@ static void end(struct ibk_engine *engine)
 /* The thread leaves libcurl and OpenSSL before it lets a fork happen, so the child finds none of their locks taken. */
 static void before_fork(void)
 {
-    (void)pthread_mutex_lock(&door);
-    (void)pthread_mutex_lock(&gate);
-    (void)pthread_mutex_lock(&inside);
-    (void)pthread_mutex_lock(&lock);
+    ibk_mutex_lock(&door);
+    ibk_mutex_lock(&gate);
+    ibk_mutex_lock(&inside);
+    ibk_mutex_lock(&lock);
 }
 
 static void after_fork(void)
 {
-    (void)pthread_mutex_unlock(&lock);
-    (void)pthread_mutex_unlock(&inside);
-    (void)pthread_mutex_unlock(&gate);
-    (void)pthread_mutex_unlock(&door);
+    ibk_mutex_unlock(&lock);
+    ibk_mutex_unlock(&inside);
+    ibk_mutex_unlock(&gate);
+    ibk_mutex_unlock(&door);
 }
 
 /* The parent's engine is abandoned with all it has: its sockets are the parent's too. */
@@ -101,33 +99,19 @@ static struct ibk_engine *take_current(void)
 
 static void at_exit(void)
 {
-    (void)pthread_mutex_lock(&door);
+    ibk_mutex_lock(&door);
     exiting = true;
     struct ibk_engine *engine = take_current();
     if (engine != NULL) {
         end(engine);
     }
-    (void)pthread_mutex_unlock(&door);
+    ibk_mutex_unlock(&door);
 }
 
 /* libcurl has started OpenSSL, whose own cleaning up at exit was thereby registered before ours, and so comes after it. */
 static void hook_process(void)
 {
-    hooked = pthread_atfork(before_fork, after_fork, after_fork_in_child);
-    if (hooked == 0 && atexit(at_exit) != 0) {
-        hooked = ENOMEM;
-    }
-}
-
-/* No signal is for the engine's thread: it inherits that all are blocked. */
-static int start_thread(struct ibk_engine *engine)
-{
-    sigset_t all, before;
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    int trouble = pthread_create(&engine->thread, NULL, ibk_engine_run, engine);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return trouble;
+    hooked = ibk_process_on_fork(before_fork, after_fork, after_fork_in_child) && atexit(at_exit) == 0;
 }
 
 static struct ibk_engine *start(struct ibk_error *err)
@@ -139,7 +123,7 @@ static struct ibk_engine *start(struct ibk_error *err)
     }
     memset(engine, 0, sizeof *engine);
     ibk_code code = ibk_engine_set_up(engine, err);
-    if (code == IBK_OK && start_thread(engine) != 0) {
+    if (code == IBK_OK && !ibk_thread_start(&engine->thread, ibk_engine_run, engine)) {
         code = ibk_fail(err, IBK_E_LIMIT, "ibk_engine_client_new", "no thread to be had (too many processes and threads?)");
     }
     if (code != IBK_OK) {
@@ -172,13 +156,13 @@ static ibk_code join(struct ibk_error *err)
 
 ibk_code ibk_engine_join(struct ibk_error *err)
 {
-    (void)pthread_once(&once, hook_process);
-    if (hooked != 0) {
+    ibk_once_run(&once, hook_process);
+    if (!hooked) {
         return ibk_fail_memory(err, "ibk_engine_client_new");
     }
-    (void)pthread_mutex_lock(&door);
+    ibk_mutex_lock(&door);
     ibk_code code = join(err);
-    (void)pthread_mutex_unlock(&door);
+    ibk_mutex_unlock(&door);
     return code;
 }
 
@@ -215,11 +199,11 @@ static bool leave(struct ibk_engine_client *client, struct ibk_job **pooled)
 void ibk_engine_leave(struct ibk_engine_client *client)
 {
     struct ibk_job *pooled = NULL;
-    (void)pthread_mutex_lock(&door);
+    ibk_mutex_lock(&door);
     if (leave(client, &pooled)) {
         end(take_current());
     }
-    (void)pthread_mutex_unlock(&door);
+    ibk_mutex_unlock(&door);
     while (pooled != NULL) {
         struct ibk_job *next = pooled->next;
         ibk_job_free(pooled);

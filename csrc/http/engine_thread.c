@@ -14,8 +14,8 @@ static bool make_room(struct ibk_engine *engine, size_t room)
     if (room <= engine->polled_room) {
         return true;
     }
-    struct pollfd *polled = ibk_mul_size(room, sizeof *polled, &size) ? ibk_alloc(size) : NULL;
-    struct pollfd *ready = polled != NULL ? ibk_alloc(size) : NULL;
+    ibk_polled *polled = ibk_mul_size(room, sizeof *polled, &size) ? ibk_alloc(size) : NULL;
+    ibk_polled *ready = polled != NULL ? ibk_alloc(size) : NULL;
     if (ready == NULL) {
         ibk_free(polled);
         return false;
@@ -51,7 +51,7 @@ static void poll_for(struct ibk_engine *engine, int fd, short events)
     }
     /* Room was made when the transfer began. Where it was not enough and there is no more, the transfer times out. */
     if (engine->polled_count < engine->polled_room || make_room(engine, 2 * engine->polled_room)) {
-        engine->polled[engine->polled_count++] = (struct pollfd){.fd = fd, .events = events};
+        engine->polled[engine->polled_count++] = (ibk_polled){.fd = fd, .events = events};
     }
 }
 
@@ -70,7 +70,7 @@ static int on_interest(CURL *easy, curl_socket_t fd, int what, void *context, vo
     return 0;
 }
 
-static void serve_socket(struct ibk_engine *engine, const struct pollfd *ready)
+static void serve_socket(struct ibk_engine *engine, const ibk_polled *ready)
 {
     int flags = 0;
     int running;
@@ -135,7 +135,7 @@ static void finish_task(struct ibk_engine *engine, struct ibk_engine_task *task,
     if (task->state == IBK_TASK_FINISHING) {
         task->state = IBK_TASK_IDLE;
         if (delay_ms >= 0 && !task->client->closed && !engine->stopping) {
-            task->due_us = ibk_http_now_us() + delay_ms * 1000;
+            task->due_us = ibk_clock_us() + delay_ms * 1000;
             ibk_tasks_insert(engine, task);
         }
     }
@@ -191,7 +191,7 @@ static void begin(struct ibk_engine *engine, struct ibk_job *job)
 static bool try_fresh(struct ibk_engine *engine, struct ibk_job *job)
 {
     struct ibk_transfer *transfer = &job->handle.transfer;
-    long left_ms = job->request.timeout_ms - (long)((ibk_http_now_us() - transfer->started_us) / 1000);
+    long left_ms = job->request.timeout_ms - (long)((ibk_clock_us() - transfer->started_us) / 1000);
     job->fresh = true;
     transfer->found_dead = false;
     job->handle.curl_text[0] = '\0';
@@ -238,7 +238,7 @@ static bool is_crowded(const struct ibk_engine *engine)
 
 static void sweep(struct ibk_engine *engine)
 {
-    int64_t now_us = ibk_http_now_us();
+    int64_t now_us = ibk_clock_us();
     while (now_us - engine->swept_us >= SWEEP_US) {
         ibk_engine_lock();
         struct ibk_job *job = is_crowded(engine) ? find_overdue(engine, now_us) : NULL;
@@ -331,7 +331,7 @@ static struct ibk_engine_task *pop_due(struct ibk_engine *engine, int64_t now_us
 
 static void run_due_tasks(struct ibk_engine *engine)
 {
-    int64_t now_us = ibk_http_now_us();
+    int64_t now_us = ibk_clock_us();
     for (;;) {
         ibk_engine_lock();
         struct ibk_engine_task *task = pop_due(engine, now_us);
@@ -378,7 +378,7 @@ static int sooner(int64_t a_ms, int64_t b_ms)
 static int fall_asleep(struct ibk_engine *engine)
 {
     int64_t timeout_ms = libcurl_waits_ms(engine);
-    int64_t now_us = ibk_http_now_us();
+    int64_t now_us = ibk_clock_us();
     ibk_engine_lock();
     if (is_crowded(engine)) {
         timeout_ms = sooner(timeout_ms, SWEEP_US / 1000);
@@ -400,7 +400,7 @@ static size_t sleep_and_wake(struct ibk_engine *engine)
 {
     int timeout_ms = fall_asleep(engine);
     ibk_engine_exit();
-    int count = poll(engine->polled, (nfds_t)engine->polled_count, timeout_ms);
+    int count = ibk_poll(engine->polled, engine->polled_count, timeout_ms);
     ibk_engine_enter();
     ibk_engine_lock();
     engine->asleep = false;
@@ -418,7 +418,7 @@ static void serve(struct ibk_engine *engine, size_t ready)
 {
     int running;
     for (size_t i = 0; i < ready; i++) {
-        struct pollfd end = engine->ready[i]; /* the list may move */
+        ibk_polled end = engine->ready[i]; /* the list may move */
         if (end.fd == engine->wake.read_end) {
             ibk_wake_clear(&engine->wake);
         } else {
@@ -495,7 +495,7 @@ ibk_code ibk_engine_set_up(struct ibk_engine *engine, struct ibk_error *err)
         code = ibk_wake_init(&engine->wake, err);
     }
     if (code == IBK_OK) {
-        engine->polled[engine->polled_count++] = (struct pollfd){.fd = engine->wake.read_end, .events = POLLIN};
+        engine->polled[engine->polled_count++] = (ibk_polled){.fd = engine->wake.read_end, .events = POLLIN};
     }
     return code;
 }

@@ -320,7 +320,7 @@ ibk_code ibk_http_transfer_fail(struct ibk_http_handle *handle, CURLcode result,
     const struct ibk_transfer *transfer = &handle->transfer;
     const struct ibk_url *url = &transfer->url;
     bool sent = transfer->written;
-    long elapsed_ms = (long)((ibk_http_now_us() - transfer->started_us) / 1000);
+    long elapsed_ms = (long)((ibk_clock_us() - transfer->started_us) / 1000);
     ibk_span port = url->port.len > 0 ? url->port : ibk_span_text(transfer->secure ? "443" : "80");
     char what[WHAT_SIZE];
 

@@ -1,24 +1,23 @@
 /* global.c - libcurl, once per process. */
 #include "http_internal.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static ibk_once once = IBK_ONCE_INIT;
 static struct ibk_error outcome;
 static char version_text[96] = "libcurl (not initialised)";
 static bool keys_are_logged;
-static pthread_mutex_t easy_lock = PTHREAD_MUTEX_INITIALIZER;
+static ibk_mutex easy_lock = IBK_MUTEX_INIT;
 
 static void lock_easy(void)
 {
-    (void)pthread_mutex_lock(&easy_lock);
+    ibk_mutex_lock(&easy_lock);
 }
 
 static void unlock_easy(void)
 {
-    (void)pthread_mutex_unlock(&easy_lock);
+    ibk_mutex_unlock(&easy_lock);
 }
 
 CURL *ibk_http_easy_new(void)
@@ -60,14 +59,14 @@ static void initialise(void)
     CURLcode result = curl_global_init(CURL_GLOBAL_DEFAULT);
     if (result != CURLE_OK) {
         (void)ibk_http_setup_fail(result, "ibk_http_global_init", &outcome);
-    } else if (pthread_atfork(lock_easy, unlock_easy, unlock_easy) != 0) {
+    } else if (!ibk_process_on_fork(lock_easy, unlock_easy, unlock_easy)) {
         (void)ibk_fail_memory(&outcome, "ibk_http_global_init");
     }
 }
 
 ibk_code ibk_http_global_init(struct ibk_error *err)
 {
-    (void)pthread_once(&once, initialise);
+    ibk_once_run(&once, initialise);
     if (outcome.code != IBK_OK && err != NULL) {
         *err = outcome;
     }

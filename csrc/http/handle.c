@@ -1,17 +1,6 @@
 /* handle.c - one easy handle, the options of libcurl that never change, and one exchange after the other. */
 #include "http_internal.h"
 
-#include <fcntl.h>
-#include <time.h>
-#include <unistd.h>
-
-int64_t ibk_http_now_us(void)
-{
-    struct timespec now = {0};
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-}
-
 void ibk_http_forget_openssl_errors(void)
 {
     (void)ibk_fail_ossl(NULL, IBK_E_TLS, "", ""); /* it leaves the queue empty */
@@ -49,10 +38,7 @@ static int on_socket(void *context, curl_socket_t socket, curlsocktype purpose)
 {
     struct ibk_http_handle *handle = context;
     (void)purpose;
-    int flags = fcntl(socket, F_GETFD);
-    if (flags >= 0) {
-        (void)fcntl(socket, F_SETFD, flags | FD_CLOEXEC); /* not for the programs that this process starts */
-    }
+    ibk_socket_keep_to_process(socket);
     ibk_sockets_add(handle->sockets, socket, &handle->transfer);
     handle->transfer.socket = socket;
     handle->transfer.opened = true;
@@ -63,7 +49,7 @@ static int on_socket(void *context, curl_socket_t socket, curlsocktype purpose)
 static int on_close(void *context, curl_socket_t socket)
 {
     ibk_sockets_remove(context, socket);
-    return close(socket);
+    return ibk_socket_close(socket);
 }
 
 /*
@@ -184,8 +170,8 @@ ibk_code ibk_http_handle_begin(struct ibk_http_handle *handle, const struct ibk_
                                struct ibk_http_response *response, struct ibk_error *err)
 {
     struct ibk_transfer *transfer = &handle->transfer;
-    *transfer = (struct ibk_transfer){
-        .request = request, .response = response, .started_us = ibk_http_now_us(), .socket = CURL_SOCKET_BAD};
+    *transfer =
+        (struct ibk_transfer){.request = request, .response = response, .started_us = ibk_clock_us(), .socket = CURL_SOCKET_BAD};
     memset(response, 0, sizeof *response);
     ibk_buf_init(&response->header_block, handle->settings->max_header_bytes);
     ibk_buf_init(&response->body, handle->settings->max_body_bytes);
@@ -208,7 +194,7 @@ static void complete(struct ibk_http_handle *handle)
     (void)curl_easy_getinfo(handle->easy, CURLINFO_RESPONSE_CODE, &response->status);
     (void)curl_easy_getinfo(handle->easy, CURLINFO_NUM_CONNECTS, &connects);
     response->reused_connection = connects == 0;
-    response->elapsed_us = ibk_http_now_us() - handle->transfer.started_us;
+    response->elapsed_us = ibk_clock_us() - handle->transfer.started_us;
 }
 
 ibk_code ibk_http_handle_end(struct ibk_http_handle *handle, CURLcode result, struct ibk_error *err)

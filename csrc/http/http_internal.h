@@ -10,23 +10,17 @@
  *   failure.c    from libcurl's result to ibk_error
  *   sockets.c    which sockets are open, and whether an idle one has died
  *   transfer.c   the blocking client: the loop that runs one exchange on the caller's thread
- *   wake.c       a descriptor that wakes a poll in another thread
  *   mailbox.c    where what is finished waits for its taker
  *   engine.c     the callers' side of the engine; engine_thread.c its own; engine_process.c start, end, fork and exit
  */
 #ifndef IBK_HTTP_INTERNAL_H
 #define IBK_HTTP_INTERNAL_H
 
-/* Before any system header: -std=c11 hides fork-safe time, signals and directories otherwise. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
-#endif
-
 #include <curl/curl.h>
 #include <stdatomic.h>
-#include <sys/types.h>
 
 #include "ibk/http.h"
+#include "ibk/platform.h"
 #include "ibk/url.h"
 
 #if LIBCURL_VERSION_NUM < 0x075400
@@ -80,10 +74,9 @@ struct ibk_transfer {
 /* The sockets that one multi handle has open. */
 struct ibk_socket {
     curl_socket_t fd;
-    dev_t device; /* with inode: which socket that number stands for */
-    ino_t inode;
-    int local_port;              /* 0: not asked for yet */
-    struct ibk_transfer *opener; /* NULL once that is over */
+    struct ibk_socket_identity identity; /* which socket that number stands for */
+    int local_port;                      /* 0: not asked for yet */
+    struct ibk_transfer *opener;         /* NULL once that is over */
 };
 struct ibk_sockets {
     struct ibk_socket *list;
@@ -112,7 +105,7 @@ struct ibk_http_client {
     struct ibk_sockets sockets;
     struct ibk_http_handle handle;
     CURLM *multi;
-    pid_t pid;
+    long pid;
     atomic_flag busy;
     atomic_bool cancelled;
 };
@@ -156,9 +149,6 @@ ibk_code ibk_http_handle_end(struct ibk_http_handle *handle, CURLcode result, st
 /* Instead of the end, where nobody wants to know, or after it. */
 void ibk_http_handle_abandon(struct ibk_http_handle *handle);
 
-/* handle.c. Microseconds on a clock that never jumps. */
-int64_t ibk_http_now_us(void);
-
 /* libcurl leaves entries in OpenSSL's error queue of this thread, where Python's ssl module would take them for its own. */
 void ibk_http_forget_openssl_errors(void);
 
@@ -173,16 +163,6 @@ bool ibk_http_is_header_value(ibk_span value);
 /* response.c: libcurl's callbacks; context is the handle. */
 size_t ibk_http_on_header(char *line, size_t size, size_t count, void *context);
 size_t ibk_http_on_body(char *bytes, size_t size, size_t count, void *context);
-
-/* wake.c. Both ends are one descriptor where the system has such. */
-struct ibk_wake {
-    int read_end; /* to be polled */
-    int write_end;
-};
-ibk_code ibk_wake_init(struct ibk_wake *wake, struct ibk_error *err) IBK_MUST_USE;
-void ibk_wake_clean(struct ibk_wake *wake);
-void ibk_wake_raise(const struct ibk_wake *wake);
-void ibk_wake_clear(const struct ibk_wake *wake);
 
 /* cabundle.c */
 struct ibk_ca_place {

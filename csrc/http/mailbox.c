@@ -3,17 +3,12 @@
 
 #include "ibk/mailbox.h"
 
-#include <errno.h>
-#include <poll.h>
-#include <pthread.h>
-#include <unistd.h>
-
 #define TICK_MS 50 /* how long a wait goes on before it asks the hook */
 
 struct ibk_mailbox {
     atomic_size_t references;
-    pid_t pid;
-    pthread_mutex_t lock; /* everything below */
+    long pid;
+    ibk_mutex lock; /* everything below */
     struct ibk_outcome *first;
     struct ibk_outcome **end; /* where the next one is hung */
     bool woken;               /* somebody wants a wait to end */
@@ -50,10 +45,10 @@ ibk_code ibk_mailbox_new(struct ibk_mailbox **out, struct ibk_error *err)
     if (mailbox == NULL) {
         return ibk_fail_memory(err, __func__);
     }
-    *mailbox = (struct ibk_mailbox){.pid = getpid()};
+    *mailbox = (struct ibk_mailbox){.pid = ibk_process_id()};
     atomic_init(&mailbox->references, 1);
     mailbox->end = &mailbox->first;
-    if (pthread_mutex_init(&mailbox->lock, NULL) != 0) {
+    if (!ibk_mutex_init(&mailbox->lock)) {
         ibk_free(mailbox);
         return ibk_fail_memory(err, __func__);
     }
@@ -72,7 +67,7 @@ struct ibk_mailbox *ibk_mailbox_acquire(struct ibk_mailbox *mailbox)
 void ibk_mailbox_release(struct ibk_mailbox *mailbox)
 {
     /* In a forked child another thread of the parent's may have been in the middle of something: it is abandoned. */
-    if (mailbox == NULL || mailbox->pid != getpid() ||
+    if (mailbox == NULL || mailbox->pid != ibk_process_id() ||
         atomic_fetch_sub_explicit(&mailbox->references, 1, memory_order_acq_rel) != 1) {
         return;
     }
@@ -80,7 +75,7 @@ void ibk_mailbox_release(struct ibk_mailbox *mailbox)
     if (mailbox->has_bell) {
         ibk_wake_clean(&mailbox->bell);
     }
-    (void)pthread_mutex_destroy(&mailbox->lock);
+    ibk_mutex_clean(&mailbox->lock);
     ibk_free(mailbox);
 }
 
@@ -101,9 +96,9 @@ static void ring(struct ibk_mailbox *mailbox)
 
 static ibk_code check_process(const struct ibk_mailbox *mailbox, const char *where, struct ibk_error *err)
 {
-    return mailbox->pid == getpid()
+    return mailbox->pid == ibk_process_id()
                ? IBK_OK
-               : ibk_fail(err, IBK_E_FORKED, where, "the mailbox was made by process %ld, before a fork", (long)mailbox->pid);
+               : ibk_fail(err, IBK_E_FORKED, where, "the mailbox was made by process %ld, before a fork", mailbox->pid);
 }
 
 ibk_code ibk_mailbox_descriptor(struct ibk_mailbox *mailbox, int *out, struct ibk_error *err)
@@ -113,7 +108,7 @@ ibk_code ibk_mailbox_descriptor(struct ibk_mailbox *mailbox, int *out, struct ib
     if (code != IBK_OK) {
         return code;
     }
-    (void)pthread_mutex_lock(&mailbox->lock);
+    ibk_mutex_lock(&mailbox->lock);
     if (!mailbox->has_bell) {
         code = ibk_wake_init(&mailbox->bell, err);
         mailbox->has_bell = code == IBK_OK;
@@ -122,7 +117,7 @@ ibk_code ibk_mailbox_descriptor(struct ibk_mailbox *mailbox, int *out, struct ib
     if (code == IBK_OK) {
         *out = mailbox->bell.read_end;
     }
-    (void)pthread_mutex_unlock(&mailbox->lock);
+    ibk_mutex_unlock(&mailbox->lock);
     return code;
 }
 
@@ -142,25 +137,25 @@ ibk_code ibk_mailbox_take(struct ibk_mailbox *mailbox, struct ibk_outcome **out,
     if (code != IBK_OK) {
         return code;
     }
-    (void)pthread_mutex_lock(&mailbox->lock);
+    ibk_mutex_lock(&mailbox->lock);
     *out = empty(mailbox);
     mailbox->woken = false;
     ring(mailbox);
-    (void)pthread_mutex_unlock(&mailbox->lock);
+    ibk_mutex_unlock(&mailbox->lock);
     return IBK_OK;
 }
 
 /* Whether the wait is over. A wake-up stays for the next wait where there was something to take. */
 static bool take_what_is_there(struct ibk_mailbox *mailbox, struct ibk_outcome **out)
 {
-    (void)pthread_mutex_lock(&mailbox->lock);
+    ibk_mutex_lock(&mailbox->lock);
     *out = empty(mailbox);
     bool over = *out != NULL || mailbox->woken;
     if (*out == NULL) {
         mailbox->woken = false;
     }
     ring(mailbox);
-    (void)pthread_mutex_unlock(&mailbox->lock);
+    ibk_mutex_unlock(&mailbox->lock);
     return over;
 }
 
@@ -170,7 +165,7 @@ static int poll_time(int64_t deadline_us)
     if (deadline_us < 0) {
         return TICK_MS;
     }
-    int64_t left_ms = (deadline_us - ibk_http_now_us() + 999) / 1000;
+    int64_t left_ms = (deadline_us - ibk_clock_us() + 999) / 1000;
     if (left_ms <= 0) {
         return 0;
     }
@@ -180,10 +175,10 @@ static int poll_time(int64_t deadline_us)
 ibk_code ibk_mailbox_wait(struct ibk_mailbox *mailbox, int64_t timeout_ms, const struct ibk_http_hooks *hooks,
                           struct ibk_outcome **out, struct ibk_error *err)
 {
-    int64_t start_us = ibk_http_now_us();
+    int64_t start_us = ibk_clock_us();
     bool for_ever = timeout_ms < 0 || timeout_ms > (INT64_MAX - start_us) / 1000;
     int64_t deadline_us = for_ever ? -1 : start_us + timeout_ms * 1000;
-    struct pollfd bell = {.events = POLLIN};
+    ibk_polled bell = {.events = POLLIN};
     *out = NULL;
     ibk_code code = ibk_mailbox_descriptor(mailbox, &bell.fd, err);
     if (code != IBK_OK) {
@@ -194,7 +189,8 @@ ibk_code ibk_mailbox_wait(struct ibk_mailbox *mailbox, int64_t timeout_ms, const
         if (time_ms == 0) {
             return IBK_OK;
         }
-        if (poll(&bell, 1, time_ms) <= 0 && hooks != NULL && hooks->interrupt != NULL && hooks->interrupt(hooks->context) != 0) {
+        if (ibk_poll(&bell, 1, time_ms) <= 0 && hooks != NULL && hooks->interrupt != NULL &&
+            hooks->interrupt(hooks->context) != 0) {
             return ibk_fail(err, IBK_E_INTERRUPTED, __func__, "interrupted while waiting");
         }
     }
@@ -203,11 +199,11 @@ ibk_code ibk_mailbox_wait(struct ibk_mailbox *mailbox, int64_t timeout_ms, const
 
 void ibk_mailbox_wake(struct ibk_mailbox *mailbox)
 {
-    if (mailbox->pid == getpid()) {
-        (void)pthread_mutex_lock(&mailbox->lock);
+    if (mailbox->pid == ibk_process_id()) {
+        ibk_mutex_lock(&mailbox->lock);
         mailbox->woken = true;
         ring(mailbox);
-        (void)pthread_mutex_unlock(&mailbox->lock);
+        ibk_mutex_unlock(&mailbox->lock);
     }
 }
 
@@ -244,14 +240,14 @@ static void retract(struct ibk_mailbox *mailbox, int64_t key)
 void ibk_mailbox_put(struct ibk_mailbox *mailbox, struct ibk_outcome *outcome)
 {
     outcome->next = NULL;
-    (void)pthread_mutex_lock(&mailbox->lock);
+    ibk_mutex_lock(&mailbox->lock);
     if (outcome->latest) {
         retract(mailbox, outcome->key);
     }
     *mailbox->end = outcome;
     mailbox->end = &outcome->next;
     ring(mailbox);
-    (void)pthread_mutex_unlock(&mailbox->lock);
+    ibk_mutex_unlock(&mailbox->lock);
 }
 
 void ibk_mailbox_put_back(struct ibk_mailbox *mailbox, struct ibk_outcome *list)
@@ -260,20 +256,20 @@ void ibk_mailbox_put_back(struct ibk_mailbox *mailbox, struct ibk_outcome *list)
     while (*end != NULL) {
         end = &(*end)->next;
     }
-    (void)pthread_mutex_lock(&mailbox->lock);
+    ibk_mutex_lock(&mailbox->lock);
     if (mailbox->first == NULL) {
         mailbox->end = list != NULL ? end : &mailbox->first;
     }
     *end = mailbox->first;
     mailbox->first = list;
     ring(mailbox);
-    (void)pthread_mutex_unlock(&mailbox->lock);
+    ibk_mutex_unlock(&mailbox->lock);
 }
 
 void ibk_mailbox_retract(struct ibk_mailbox *mailbox, int64_t key)
 {
-    (void)pthread_mutex_lock(&mailbox->lock);
+    ibk_mutex_lock(&mailbox->lock);
     retract(mailbox, key);
     ring(mailbox);
-    (void)pthread_mutex_unlock(&mailbox->lock);
+    ibk_mutex_unlock(&mailbox->lock);
 }

@@ -7,12 +7,6 @@
  */
 #include "http_internal.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-
 #define FIRST_ROOM 8u /* sockets */
 
 ibk_code ibk_sockets_init(struct ibk_sockets *sockets, struct ibk_error *err)
@@ -43,23 +37,10 @@ static bool grow(struct ibk_sockets *sockets)
     return true;
 }
 
-/* What the system calls this very socket; no other has the same pair while it is open. */
-static bool identify(curl_socket_t fd, dev_t *device, ino_t *inode)
-{
-    struct stat about;
-    if (fstat(fd, &about) != 0) {
-        return false;
-    }
-    *device = about.st_dev;
-    *inode = about.st_ino;
-    return true;
-}
-
 static bool is_same(const struct ibk_socket *entry)
 {
-    dev_t device;
-    ino_t inode;
-    return identify(entry->fd, &device, &inode) && device == entry->device && inode == entry->inode;
+    struct ibk_socket_identity now;
+    return ibk_socket_identify(entry->fd, &now) && now.device == entry->identity.device && now.inode == entry->identity.inode;
 }
 
 static struct ibk_socket *find(struct ibk_sockets *sockets, curl_socket_t fd)
@@ -76,7 +57,7 @@ void ibk_sockets_add(struct ibk_sockets *sockets, curl_socket_t fd, struct ibk_t
 {
     struct ibk_socket *entry = find(sockets, fd); /* of one that is closed */
     struct ibk_socket made = {.fd = fd, .opener = opener};
-    if (!identify(fd, &made.device, &made.inode)) {
+    if (!ibk_socket_identify(fd, &made.identity)) {
         return;
     }
     if (entry != NULL) {
@@ -89,10 +70,8 @@ void ibk_sockets_add(struct ibk_sockets *sockets, curl_socket_t fd, struct ibk_t
 /* For the error text: libcurl keeps to itself whether it was TCP or TLS that did not come about. */
 static void tell_opener(const struct ibk_socket *entry)
 {
-    struct sockaddr_storage peer;
-    socklen_t size = sizeof peer;
     if (entry->opener != NULL && entry->opener->socket == entry->fd) {
-        entry->opener->tcp_connected = getpeername(entry->fd, (struct sockaddr *)&peer, &size) == 0;
+        entry->opener->tcp_connected = ibk_socket_is_connected(entry->fd);
         entry->opener->socket = CURL_SOCKET_BAD;
     }
 }
@@ -122,17 +101,8 @@ void ibk_sockets_forget(struct ibk_sockets *sockets, const struct ibk_transfer *
 
 static bool is_readable(const struct ibk_socket *entry)
 {
-    struct pollfd end = {.fd = entry->fd, .events = POLLIN};
-    return poll(&end, 1, 0) > 0;
-}
-
-/* Empties and shuts it down: what libcurl finds then is the end of the stream, which every version understands. */
-static void end_stream(const struct ibk_socket *entry)
-{
-    uint8_t dropped[4096];
-    (void)shutdown(entry->fd, SHUT_RDWR);
-    for (int pieces = 0; pieces < 16 && recv(entry->fd, dropped, sizeof dropped, 0) > 0; pieces++) {
-    }
+    ibk_polled end = {.fd = entry->fd, .events = POLLIN};
+    return ibk_poll(&end, 1, 0) > 0;
 }
 
 void ibk_sockets_end_dead(struct ibk_sockets *sockets)
@@ -143,24 +113,11 @@ void ibk_sockets_end_dead(struct ibk_sockets *sockets)
             continue;
         }
         if (is_same(entry)) {
-            end_stream(entry);
+            ibk_socket_end(entry->fd); /* which every version understands */
         } else {
             drop(sockets, entry);
         }
     }
-}
-
-static int local_port_of(curl_socket_t fd)
-{
-    struct sockaddr_storage address;
-    socklen_t size = sizeof address;
-    if (getsockname(fd, (struct sockaddr *)&address, &size) != 0) {
-        return 0;
-    }
-    if (address.ss_family == AF_INET6) {
-        return ntohs(((const struct sockaddr_in6 *)&address)->sin6_port);
-    }
-    return address.ss_family == AF_INET ? ntohs(((const struct sockaddr_in *)&address)->sin_port) : 0;
 }
 
 bool ibk_sockets_are_quiet(struct ibk_sockets *sockets, int local_port)
@@ -169,7 +126,7 @@ bool ibk_sockets_are_quiet(struct ibk_sockets *sockets, int local_port)
     for (size_t i = sockets->count; i > 0 && local_port > 0; i--) {
         struct ibk_socket *entry = &sockets->list[i - 1];
         if (entry->local_port == 0) {
-            entry->local_port = local_port_of(entry->fd);
+            entry->local_port = ibk_socket_local_port(entry->fd);
         }
         if (entry->local_port != local_port) {
             continue;

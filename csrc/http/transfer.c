@@ -1,15 +1,13 @@
 /* transfer.c - the blocking client: the loop that runs one exchange on the caller's thread. */
 #include "http_internal.h"
 
-#include <unistd.h>
-
 #define TICK_MS 50        /* how long a stalled transfer waits before it asks the hook */
 #define CALM_TICK_MS 1000 /* without a hook: cancelling wakes the poll, and libcurl knows its own deadlines */
 #define MIN_ASK_US 5000   /* libcurl's own timers end polls early; the hook costs a turn of Python's lock */
 
 static ibk_code fill(struct ibk_http_client *client, const struct ibk_http_options *options, struct ibk_error *err)
 {
-    client->pid = getpid();
+    client->pid = ibk_process_id();
     atomic_flag_clear(&client->busy);
     atomic_init(&client->cancelled, false);
     ibk_code code = ibk_http_settings_init(&client->settings, options, err);
@@ -62,7 +60,7 @@ void ibk_http_client_free(struct ibk_http_client *client)
      * In a forked child the handles share their sockets with the parent: closing would send TLS's goodbye on the parent's
      * connection. They are abandoned, memory and descriptors included.
      */
-    if (client->pid != getpid()) {
+    if (client->pid != ibk_process_id()) {
         return;
     }
     ibk_http_handle_clean(&client->handle);
@@ -90,7 +88,7 @@ static ibk_code reason_to_stop(struct ibk_http_client *client, const struct ibk_
     if (hooks == NULL || hooks->interrupt == NULL) {
         return IBK_OK;
     }
-    int64_t now = ibk_http_now_us();
+    int64_t now = ibk_clock_us();
     if (now - *asked_us < (idle ? MIN_ASK_US : TICK_MS * 1000)) {
         return IBK_OK;
     }
@@ -175,8 +173,8 @@ ibk_code ibk_http_send(struct ibk_http_client *client, const struct ibk_http_req
                        struct ibk_http_response *out, struct ibk_error *err)
 {
     memset(out, 0, sizeof *out);
-    if (client->pid != getpid()) {
-        return ibk_fail(err, IBK_E_FORKED, __func__, "the client was made by process %ld, before a fork", (long)client->pid);
+    if (client->pid != ibk_process_id()) {
+        return ibk_fail(err, IBK_E_FORKED, __func__, "the client was made by process %ld, before a fork", client->pid);
     }
     if (atomic_flag_test_and_set(&client->busy)) {
         return ibk_fail(err, IBK_E_BUSY, __func__, "the client is already in a transfer");
@@ -192,7 +190,7 @@ ibk_code ibk_http_send(struct ibk_http_client *client, const struct ibk_http_req
 void ibk_http_cancel(struct ibk_http_client *client)
 {
     atomic_store(&client->cancelled, true);
-    if (client->pid == getpid()) { /* in a forked child it would wake the parent */
+    if (client->pid == ibk_process_id()) { /* in a forked child it would wake the parent */
         (void)curl_multi_wakeup(client->multi);
     }
 }

@@ -1,14 +1,9 @@
 /* keepalive.c - a request every so often, signed on the engine's thread. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
-#endif
 #include "ibk/keepalive.h"
 
-#include "ibk/clock.h"
+#include "ibk/platform.h"
 
-#include <pthread.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #define JITTER 20 /* one in so many parts of a wait may be left out */
 #define MAX_HEADERS 128u
@@ -23,7 +18,7 @@ struct beat {
 };
 
 struct ibk_keepalive {
-    pid_t pid;
+    long pid;
     struct ibk_engine_task *task;
     struct ibk_mailbox *mailbox;      /* held */
     struct ibk_engine_client *client; /* held by the task */
@@ -35,7 +30,7 @@ struct ibk_keepalive {
     struct ibk_buf url;
     struct beat *beat; /* under way, or NULL; the engine's thread's own */
 
-    pthread_mutex_t lock; /* everything below; the engine's and the mailbox's locks may be taken with it held */
+    ibk_mutex lock; /* everything below; the engine's and the mailbox's locks may be taken with it held */
     struct ibk_params headers;
     struct ibk_signer *signer; /* held, or NULL */
     bool running;
@@ -51,19 +46,19 @@ struct ibk_keepalive {
 
 static ibk_code check_process(const struct ibk_keepalive *keepalive, const char *where, struct ibk_error *err)
 {
-    return keepalive->pid == getpid() ? IBK_OK
-                                      : ibk_fail(err, IBK_E_FORKED, where,
-                                                 "the keep-alive was made by process %ld, before a fork", (long)keepalive->pid);
+    return keepalive->pid == ibk_process_id()
+               ? IBK_OK
+               : ibk_fail(err, IBK_E_FORKED, where, "the keep-alive was made by process %ld, before a fork", keepalive->pid);
 }
 
 static void lock(struct ibk_keepalive *keepalive)
 {
-    (void)pthread_mutex_lock(&keepalive->lock);
+    ibk_mutex_lock(&keepalive->lock);
 }
 
 static void unlock(struct ibk_keepalive *keepalive)
 {
-    (void)pthread_mutex_unlock(&keepalive->lock);
+    ibk_mutex_unlock(&keepalive->lock);
 }
 
 /* A little less than that, by chance (xorshift: nobody gains by guessing it). With the lock held. */
@@ -229,7 +224,7 @@ static void destroy(void *context)
     ibk_buf_clean(&keepalive->method);
     ibk_buf_clean(&keepalive->url);
     ibk_mailbox_release(keepalive->mailbox);
-    (void)pthread_mutex_destroy(&keepalive->lock);
+    ibk_mutex_clean(&keepalive->lock);
     ibk_free(keepalive);
 }
 
@@ -283,7 +278,7 @@ ibk_code ibk_keepalive_new(struct ibk_engine_client *client, const struct ibk_ke
     if (keepalive == NULL) {
         return ibk_fail_memory(err, __func__);
     }
-    *keepalive = (struct ibk_keepalive){.pid = getpid(),
+    *keepalive = (struct ibk_keepalive){.pid = ibk_process_id(),
                                         .client = client,
                                         .key = options->key,
                                         .interval_ms = options->interval_ms,
@@ -294,8 +289,7 @@ ibk_code ibk_keepalive_new(struct ibk_engine_client *client, const struct ibk_ke
     ibk_buf_init(&keepalive->url, IBK_URL_MAX_SIZE);
     ibk_params_init(&keepalive->headers);
     keepalive->mailbox = ibk_mailbox_acquire(ibk_engine_client_mailbox(client));
-    (void)pthread_mutex_init(&keepalive->lock, NULL); /* cannot fail for one without attributes */
-    ibk_code code = copy_options(keepalive, options, err);
+    ibk_code code = ibk_mutex_init(&keepalive->lock) ? copy_options(keepalive, options, err) : ibk_fail_memory(err, __func__);
     if (code == IBK_OK) {
         code = ibk_engine_task_new(client, &hooks, keepalive, &keepalive->task, err);
     }
@@ -309,7 +303,7 @@ ibk_code ibk_keepalive_new(struct ibk_engine_client *client, const struct ibk_ke
 
 void ibk_keepalive_free(struct ibk_keepalive *keepalive)
 {
-    if (keepalive != NULL && keepalive->pid == getpid()) {
+    if (keepalive != NULL && keepalive->pid == ibk_process_id()) {
         ibk_keepalive_stop(keepalive);
         ibk_engine_task_free(keepalive->task); /* which calls destroy */
     }
@@ -345,7 +339,7 @@ ibk_code ibk_keepalive_start(struct ibk_keepalive *keepalive, struct ibk_signer 
 
 void ibk_keepalive_stop(struct ibk_keepalive *keepalive)
 {
-    if (keepalive->pid != getpid()) {
+    if (keepalive->pid != ibk_process_id()) {
         return;
     }
     lock(keepalive);

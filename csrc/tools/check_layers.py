@@ -3,9 +3,9 @@
 
     python csrc/tools/check_layers.py [PROJECT]
 
-In C: what each layer may include, and calls that are banned everywhere because they cannot be used
-safely or end the process. In Python: what each part of the package may import. The rules are the
-tables below, each with its reason.
+In C: what each layer may include, where the operating system is called, and calls that are banned everywhere
+because they cannot be used safely or end the process. In Python: what each part of the package may import. The
+rules are the tables below, each with its reason.
 """
 
 import ast
@@ -21,6 +21,8 @@ NETWORK_HEADERS = r"ibk/(http|mailbox|engine)\.h"
 SESSION_HEADERS = r"ibk/keepalive\.h"
 # Folders of C files, what they may not include, and why.
 INCLUDE_RULES = [
+    ("csrc/platform", r"Python\.h|curl/.*|openssl/.*", "the system is called without them"),
+    ("csrc/platform", r"ibk/(?!(base|error|platform)\.h).*", "it is the lowest layer"),
     ("csrc/core", r"Python\.h", "the core must build without Python"),
     ("csrc/http", r"Python\.h", "the transport must build without Python"),
     ("csrc/session", r"Python\.h", "the session must build without Python"),
@@ -37,6 +39,22 @@ INCLUDE_RULES = [
     ("csrc/include/ibk/mailbox.h", OAUTH_HEADERS, "the transport knows no OAuth"),
     ("csrc/include/ibk/engine.h", OAUTH_HEADERS, "the transport knows no OAuth"),
 ]
+
+# Where the operating system is called, and what everybody else may include with < >: of C11 all but its threads, which
+# some systems lack.
+PLATFORM = ("csrc/platform", "csrc/include/ibk/platform.h")
+PORTABLE_HEADERS = (
+    r"(assert|ctype|errno|float|inttypes|limits|locale|math|setjmp|stdalign|stdarg|stdatomic|stdbool|stddef|stdint|stdio|"
+    r"stdlib|stdnoreturn|string|time|wchar)\.h|Python\.h|pyconfig\.h|(openssl|curl|ibk)/.*"
+)
+SYSTEM_CALLS = (
+    r"pthread_\w+|sig(action|addset|emptyset|fillset|procmask)|(v?fork|kill|waitpid|getpid|getppid|getuid|geteuid)|exec[lv]\w*|"
+    r"open|openat|close|read|write|lseek|pipe2?|dup2?|fcntl|ioctl|isatty|l?stat|fstat|access|chmod|fchmod|unlink|rename|mkdir|mkstemp|"
+    r"fdopen|fileno|getline|opendir|readdir|closedir|p?poll|p?select|epoll_\w+|kqueue|eventfd|"
+    r"socket|socketpair|bind|listen|accept4?|connect|shutdown|recv|recvfrom|send|sendto|[gs]etsockopt|getpeername|getsockname|"
+    r"getaddrinfo|hton[ls]|ntoh[ls]|clock_gettime|gettimeofday|localtime_r|gmtime_r|nanosleep|u?sleep|sysconf|mmap|munmap|mlock|"
+    r"madvise|setenv|dlopen|dlsym|strdup|strndup|strnlen|strcasecmp|strncasecmp|strtok_r|asprintf"
+)
 
 # Calls that no C file of ours makes, and what to write instead.
 BANNED_CALLS = {
@@ -76,14 +94,20 @@ def c_problems(path: str, text: str) -> Iterator[tuple[int, str]]:
     literal = r"\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'"
     token = re.compile(rf"(?P<literal>{literal})|/\*.*?\*/|//[^\n]*", re.DOTALL)
     code = token.sub(lambda match: match[0] if match["literal"] else blank(match), text)
+    system = any(inside(path, place) for place in PLATFORM)
     for number, line in enumerate(code.splitlines(), 1):
         included = re.match(r'\s*#\s*include\s*[<"]([^>"]+)[>"]', line)
         for folder, forbidden, reason in INCLUDE_RULES:
             if included and inside(path, folder) and re.fullmatch(forbidden, included[1]):
                 yield number, f"includes {included[1]}: {reason}"
+        if included and "<" in line and not system and not re.fullmatch(PORTABLE_HEADERS, included[1]):
+            yield number, f"includes {included[1]}: the system is called in csrc/platform alone"
     for number, line in enumerate(re.sub(literal, blank, code).splitlines(), 1):
         for call in re.findall(rf"\b({'|'.join(BANNED_CALLS)})\s*\(", line):
             yield number, f"calls {call}(): use {BANNED_CALLS[call]}"
+        for call in re.findall(r"(?<![\w.>])(\w+)\s*\(", line):
+            if not system and re.fullmatch(SYSTEM_CALLS, call):
+                yield number, f"calls {call}(): the system is called in csrc/platform alone"
 
 
 def inside(path: str, folder: str) -> bool:

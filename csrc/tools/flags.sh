@@ -11,7 +11,7 @@ flags=$(sed -n "s/^$group  *//p" csrc/flags.txt)
 # linkers refuse a version script that names an unknown one.
 accepts() {
     case $group in
-        link) echo 'int PyInit__core(void) { return 0; }' | "$@" -shared -fPIC -x c -o "$scratch/probe" - ;;
+        link | static) echo 'int PyInit__core(void) { return 0; }' | "$@" -shared -fPIC -x c -o "$scratch/probe" - ;;
         *) echo 'int PyInit__core(void); int PyInit__core(void) { return 0; }' | "$@" -Werror -c -x c -o "$scratch/probe" - ;;
     esac >/dev/null 2>&1
 }

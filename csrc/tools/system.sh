@@ -1,5 +1,5 @@
 #!/bin/sh
-# system.sh build|test|fuzz|afl|browser: sees to it that the system has what the package is built with, its C is tested with, and so on.
+# system.sh build|test|fuzz|afl|browser|wheel: sees to it that the system has what the package is built with, its C is tested with, and so on.
 # Nothing missing: does nothing. As root on Debian or Ubuntu: installs it. Elsewhere: says what to install, and fails.
 set -eu
 tools=$(dirname "$0")
@@ -16,6 +16,12 @@ missing() {
         command -v zsh || echo "zsh" >&3
         found cmocka
         found jansson
+    fi
+    if [ "$1" = wheel ]; then
+        command -v dpkg-source || echo "dpkg-source" >&3
+        command -v perl || echo "perl" >&3
+        command -v ip || echo "ip" >&3
+        command -v debootstrap || echo "debootstrap" >&3
     fi
     if [ "$1" = fuzz ]; then
         echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
@@ -51,6 +57,11 @@ if [ "$1" = afl ]; then
     debian="$debian afl++ clang libclang-rt-dev"
     fedora="$fedora american-fuzzy-lop american-fuzzy-lop-clang compiler-rt"
     homebrew="$homebrew afl++"
+fi
+if [ "$1" = wheel ]; then
+    debian="$debian dpkg-dev debian-archive-keyring perl iproute2 debootstrap"
+    fedora="$fedora dpkg-dev perl iproute debootstrap"
+    homebrew="$homebrew dpkg"
 fi
 # An interpreter that is good enough is left as it is.
 if [ -z "${PYTHON:-}" ] && ! "$tools/pythons.sh" | grep -q builds; then

@@ -4,7 +4,7 @@
 #endif
 #include "support_engine.h"
 
-#include "ibk/clock.h"
+#include "ibk/platform.h"
 #include "ibk/keepalive.h"
 
 #include <inttypes.h>
