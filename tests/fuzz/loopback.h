@@ -21,7 +21,8 @@
 
 struct loopback_connection {
     int fd;
-    bool ended; /* only waiting for the client to close */
+    bool answered; /* at least once */
+    bool ended;    /* only waiting for the client to close */
     size_t len;
     char request[LOOPBACK_MAX_REQUEST];
 };
@@ -72,6 +73,7 @@ static inline void loopback_reply(struct loopback_connection *connection, size_t
     memcpy(loopback.seen, connection->request, whole);
     loopback.asked[number]++;
     (void)send(connection->fd, loopback.answers[number], loopback.sizes[number], MSG_NOSIGNAL);
+    connection->answered = true;
     connection->ended = !loopback.keeps[number];
     REQUIRE(pthread_mutex_unlock(&loopback.lock) == 0);
     if (connection->ended) {
@@ -101,8 +103,11 @@ static inline bool loopback_read(struct loopback_connection *connection)
 static inline void loopback_end_all(void)
 {
     for (size_t i = 0; i < loopback.count; i++) {
-        loopback.connections[i].ended = true;
-        (void)shutdown(loopback.connections[i].fd, SHUT_WR);
+        struct loopback_connection *connection = &loopback.connections[i];
+        if (connection->answered && !connection->ended) {
+            connection->ended = true;
+            (void)shutdown(connection->fd, SHUT_WR);
+        }
     }
 }
 
@@ -127,7 +132,7 @@ static inline void *loopback_serve(void *unused)
             REQUIRE(loopback.count < LOOPBACK_MAX_CONNECTIONS);
             struct loopback_connection *added = &loopback.connections[loopback.count++];
             added->fd = accept(loopback.listener, NULL, NULL);
-            added->ended = false;
+            added->answered = added->ended = false;
             added->len = 0;
             REQUIRE(added->fd >= 0);
         }
