@@ -203,14 +203,11 @@ static struct ibk_job *make_job(struct ibk_engine_client *client, struct ibk_soc
     ibk_code code = ibk_http_handle_init(&job->handle, &client->settings, sockets, err);
     if (code == IBK_OK) {
         job->handle.shares_connections = true;
-        CURLcode result = curl_easy_setopt(job->handle.easy, CURLOPT_PRIVATE, job);
-        code = result == CURLE_OK ? IBK_OK : ibk_http_setup_fail(result, "ibk_engine_submit", err);
+        job->handle.owner = job;
+        return job;
     }
-    if (code != IBK_OK) {
-        ibk_job_free(job);
-        return NULL;
-    }
-    return job;
+    ibk_job_free(job);
+    return NULL;
 }
 
 /* A pooled handle of this client, the one used last first. With the lock held. */

@@ -207,12 +207,13 @@ static void collect_finished(struct ibk_engine *engine)
 {
     int left;
     for (const CURLMsg *message; (message = curl_multi_info_read(engine->multi, &left)) != NULL;) {
-        struct ibk_job *job = NULL;
+        struct ibk_http_handle *handle = NULL;
         CURLcode result = message->data.result;
-        (void)curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&job);
-        if (message->msg != CURLMSG_DONE || job == NULL) {
+        (void)curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **)&handle);
+        if (message->msg != CURLMSG_DONE || handle == NULL) {
             continue;
         }
+        struct ibk_job *job = handle->owner;
         take_out(engine, job);
         if (!job->handle.transfer.found_dead || job->fresh || !try_fresh(engine, job)) {
             finish(engine, job, result);

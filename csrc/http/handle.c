@@ -81,6 +81,7 @@ static CURLcode set_callbacks(struct ibk_http_handle *handle)
 {
     CURL *easy = handle->easy;
     const CURLcode results[] = {
+        curl_easy_setopt(easy, CURLOPT_PRIVATE, handle),
         curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, handle->curl_text),
         curl_easy_setopt(easy, CURLOPT_SOCKOPTFUNCTION, on_socket),
         curl_easy_setopt(easy, CURLOPT_SOCKOPTDATA, handle),
@@ -132,6 +133,30 @@ static CURLcode set_options(struct ibk_http_handle *handle)
     return result == CURLE_OK ? set_callbacks(handle) : result;
 }
 
+/* A new easy handle in place of the one before, if any. The connections are the multi handle's, and stay. */
+static ibk_code renew(struct ibk_http_handle *handle, struct ibk_error *err)
+{
+    curl_easy_cleanup(handle->easy);
+    handle->easy = ibk_http_easy_new();
+    handle->used = false;
+    handle->ca_ready = false;
+    handle->scheme = IBK_SCHEME_NONE;
+    if (handle->easy == NULL) {
+        return ibk_fail_memory(err, "ibk_http_client_new");
+    }
+    CURLcode result = set_options(handle);
+    return result == CURLE_OK ? IBK_OK : ibk_http_setup_fail(result, "ibk_http_client_new", err);
+}
+
+/*
+ * Up to 8.1 libcurl keeps pointing at the last header of the answer before, which it has freed, and goes on writing there when
+ * the first header of the next one is a folded line. With those versions no easy handle sees two answers.
+ */
+static bool is_worn(const struct ibk_http_handle *handle)
+{
+    return handle->easy == NULL || (handle->used && curl_version_info(CURLVERSION_NOW)->version_num < 0x080200);
+}
+
 ibk_code ibk_http_handle_init(struct ibk_http_handle *handle, const struct ibk_http_settings *settings,
                               struct ibk_sockets *sockets, struct ibk_error *err)
 {
@@ -141,12 +166,7 @@ ibk_code ibk_http_handle_init(struct ibk_http_handle *handle, const struct ibk_h
     handle->transfer.socket = CURL_SOCKET_BAD;
     ibk_buf_init(&handle->url, 2 * IBK_URL_MAX_SIZE + 3);
     ibk_buf_init(&handle->header_text, IBK_MAX_HEADER_TEXT);
-    handle->easy = ibk_http_easy_new();
-    if (handle->easy == NULL) {
-        return ibk_fail_memory(err, "ibk_http_client_new");
-    }
-    CURLcode result = set_options(handle);
-    return result == CURLE_OK ? IBK_OK : ibk_http_setup_fail(result, "ibk_http_client_new", err);
+    return renew(handle, err);
 }
 
 void ibk_http_handle_clean(struct ibk_http_handle *handle)
@@ -177,7 +197,11 @@ ibk_code ibk_http_handle_begin(struct ibk_http_handle *handle, const struct ibk_
     ibk_buf_init(&response->body, handle->settings->max_body_bytes);
     handle->curl_text[0] = '\0';
     ibk_code code = ibk_http_request_check(request, &transfer->url, err);
+    if (code == IBK_OK && is_worn(handle)) {
+        code = renew(handle, err);
+    }
     if (code == IBK_OK) {
+        handle->used = true;
         transfer->secure = transfer->url.scheme.len == strlen("https");
         code = ibk_http_request_apply(handle, err);
     }

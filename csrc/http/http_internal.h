@@ -90,6 +90,8 @@ struct ibk_http_handle {
     const struct ibk_http_settings *settings;
     struct ibk_sockets *sockets; /* of the multi handle that it runs in */
     bool shares_connections;     /* with other handles, so that a kept one is looked at just before it is written to */
+    void *owner;                 /* of several handles: who has this one. libcurl has the handle itself, CURLOPT_PRIVATE */
+    bool used;                   /* the easy handle, in an exchange */
     bool ca_ready;
     enum { IBK_SCHEME_NONE, IBK_SCHEME_HTTP, IBK_SCHEME_HTTPS } scheme; /* what the handle is set up for */
     struct ibk_buf url;         /* and request target, with a NUL each; kept for its memory, as the next two are */

@@ -77,6 +77,8 @@ size_t ibk_http_on_header(char *data, size_t size, size_t count, void *context)
     case IBK_PART_HEADER:
         if (last) {
             transfer->part = IBK_PART_BODY;
+        } else if (block->len == 0 && (line.data[0] == ' ' || line.data[0] == '\t')) {
+            return stop(transfer, IBK_E_PROTOCOL); /* a folded line, with nothing before it: RFC 9112 section 2.2 */
         } else {
             put_line(block, line);
         }

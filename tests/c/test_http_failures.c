@@ -51,6 +51,8 @@ static const struct {
      STEP(ANSWER, "HTTP/1.1 200 OK\r\nContent-Encoding: leaked-by-server\r\nContent-Length: 2\r\n\r\nok")},
     {"broken compression", "decompress",
      STEP(ANSWER, "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 16\r\n\r\nleaked-by-server")},
+    {"a first header that goes on from none", "",
+     STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\n leaked: by-server\r\nContent-Length: 0\r\n\r\n")},
     {"only an interim answer", "", STEP(ANSWER_CLOSE, "HTTP/1.1 100 Continue\r\n\r\n")},
 };
 
@@ -72,6 +74,21 @@ static void test_exchanges_that_break(void **state)
             assert_usable();
         }
     }
+}
+
+/* libcurl 7.84 to 8.1 goes on from the last header of the answer before, in memory that is freed: the sanitizer sees it. */
+static void test_a_header_that_goes_on_from_the_answer_before(void **state)
+{
+    static const struct step steps[] = {
+        STEP(ANSWER, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Last: a header of some length\r\n\r\nok"),
+        STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\n and: on it goes\r\nContent-Length: 2\r\n\r\nok"),
+    };
+    (void)state;
+    serve(steps, COUNT(steps));
+    assert_int_equal(send_it("GET", "/", NULL, 1), IBK_OK);
+    assert_failed(IBK_E_PROTOCOL, true, send_it("GET", "/", NULL, 1));
+    assert_int_equal(server_requests(bench.server), 2);
+    assert_usable();
 }
 
 /* A reused connection dies under the second request, which the server has read in full: libcurl would send it again. */
@@ -620,6 +637,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         http_test(test_exchanges_that_break),
+        http_test(test_a_header_that_goes_on_from_the_answer_before),
         http_test(test_no_silent_replay),
         http_test(test_no_replay_without_server),
         http_test(test_nobody_there),

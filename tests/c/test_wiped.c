@@ -566,7 +566,7 @@ int main(int argc, char **argv)
     };
     if (argc == 2 && strcmp(argv[1], "plant") == 0) {
         plant_all();
-        return 0;
+        _exit(0); /* whatever was made for the plants goes with the process: no leak */
     }
     return cmocka_run_group_tests_name("wiped", tests, receive_plants, NULL);
 }
