@@ -122,36 +122,6 @@ failed:
     return code;
 }
 
-/* One DER element off the front of *der: its content, or false where tag or length are not as expected. */
-static bool take_element(ibk_span *der, uint8_t tag, ibk_span *content)
-{
-    size_t header = 2;
-    if (der->len < 2 || der->data[0] != tag) {
-        return false;
-    }
-    size_t len = der->data[1];
-    if (len >= 0x80) {
-        size_t count = len - 0x80;
-        if (count == 0 || count > 2 || der->len < 2 + count) {
-            return false;
-        }
-        len = 0;
-        for (size_t i = 0; i < count; i++) {
-            len = len << 8 | der->data[2 + i];
-        }
-        header += count;
-    }
-    if (len > der->len - header) {
-        return false;
-    }
-    *content = ibk_span_of(der->data + header, len);
-    *der = ibk_span_of(der->data + header + len, der->len - header - len);
-    return true;
-}
-
-#define DER_INTEGER 0x02
-#define DER_SEQUENCE 0x30
-
 /* PKCS#3 DHParameter: SEQUENCE { prime INTEGER, base INTEGER, privateValueLength INTEGER OPTIONAL }. */
 static ibk_code load_der(ibk_span der, struct ibk_dh_params **out, struct ibk_error *err)
 {
@@ -159,12 +129,12 @@ static ibk_code load_der(ibk_span der, struct ibk_dh_params **out, struct ibk_er
     ibk_span prime;
     ibk_span base;
     ibk_span length;
-    if (!take_element(&der, DER_SEQUENCE, &sequence) || der.len != 0 || !take_element(&sequence, DER_INTEGER, &prime) ||
-        !take_element(&sequence, DER_INTEGER, &base) || prime.len == 0 || base.len == 0) {
+    if (!ibk_der_take(&der, IBK_DER_SEQUENCE, &sequence) || der.len != 0 || !ibk_der_take(&sequence, IBK_DER_INTEGER, &prime) ||
+        !ibk_der_take(&sequence, IBK_DER_INTEGER, &base) || prime.len == 0 || base.len == 0) {
         return ibk_fail(err, IBK_E_DH_PARAMETERS, "ibk_dh_params_load",
                         "Diffie-Hellman parameters: not the two integers of PKCS#3 (cut off, or another kind of file)");
     }
-    if (sequence.len != 0 && (!take_element(&sequence, DER_INTEGER, &length) || sequence.len != 0 || length.len > 4)) {
+    if (sequence.len != 0 && (!ibk_der_take(&sequence, IBK_DER_INTEGER, &length) || sequence.len != 0 || length.len > 4)) {
         return ibk_fail(err, IBK_E_DH_PARAMETERS, "ibk_dh_params_load",
                         "Diffie-Hellman parameters: X9.42 or with other extra numbers, expected PKCS#3 with prime and generator");
     }
@@ -323,16 +293,6 @@ void ibk_dh_params_put_prime(const struct ibk_dh_params *params, struct ibk_buf 
     }
 }
 
-static void put_der_header(struct ibk_buf *out, uint8_t tag, size_t len)
-{
-    ibk_buf_put_byte(out, tag);
-    if (len >= 0x80) {
-        ibk_buf_put_byte(out, 0x82); /* two length bytes: our primes need them, and DER wants no fewer here */
-        ibk_buf_put_byte(out, (uint8_t)(len >> 8));
-    }
-    ibk_buf_put_byte(out, (uint8_t)len);
-}
-
 static ibk_code put_der(const struct ibk_dh_params *params, struct ibk_buf *out, struct ibk_error *err)
 {
     struct ibk_buf prime;
@@ -341,13 +301,10 @@ static ibk_code put_der(const struct ibk_dh_params *params, struct ibk_buf *out,
     ibk_buf_init(&prime, MAX_PRIME_SIZE);
     ibk_buf_init(&numbers, IBK_KEY_FILE_MAX_SIZE);
     ibk_dh_params_put_prime(params, &prime);
-    bool sign_byte = prime.len > 0 && (prime.data[0] & 0x80u) != 0;
-    put_der_header(&numbers, DER_INTEGER, prime.len + sign_byte);
-    ibk_java_bytes_put(&numbers, ibk_buf_peek(&prime)); /* Java's bytes are DER's: two's complement, minimal */
-    put_der_header(&numbers, DER_INTEGER, 1);
-    ibk_buf_put_byte(&numbers, (uint8_t)params->generator);
-    put_der_header(out, DER_SEQUENCE, numbers.len);
-    ibk_buf_put(out, ibk_buf_peek(&numbers));
+    const uint8_t generator = (uint8_t)params->generator;
+    ibk_der_put_integer(&numbers, ibk_buf_peek(&prime));
+    ibk_der_put_integer(&numbers, ibk_span_of(&generator, 1));
+    ibk_der_put(out, IBK_DER_SEQUENCE, ibk_buf_peek(&numbers));
     ibk_code code = ibk_buf_check(&prime, "Diffie-Hellman prime", err);
     if (code == IBK_OK) {
         code = ibk_buf_check(&numbers, "Diffie-Hellman parameters", err);

@@ -5,14 +5,17 @@
 #include "ossl.h"
 #include "pem.h"
 
+#include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/decoder.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 #include <openssl/pkcs12.h>
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
 #include <stdatomic.h>
+#include <stdio.h>
 
 #define MAX_MODULUS_SIZE (IBK_RSA_MAX_BITS / 8)
 
@@ -53,14 +56,145 @@ void ibk_rsa_key_release(struct ibk_rsa_key *key)
     }
 }
 
-/* NULL where the bytes hold no such key. Without pass phrase the decoder fails instead of asking at the terminal. */
+/*
+ * Private keys are read and written here, number by number. OpenSSL's decoders and encoders would do the same, but leave the
+ * whole key behind in memory that they have freed and not wiped.
+ */
+
+#define NUMBERS 8u
+static const char *const number_names[NUMBERS] = {
+    /* in the order of PKCS#1 RSAPrivateKey, after its version */
+    OSSL_PKEY_PARAM_RSA_N,       OSSL_PKEY_PARAM_RSA_E,         OSSL_PKEY_PARAM_RSA_D,         OSSL_PKEY_PARAM_RSA_FACTOR1,
+    OSSL_PKEY_PARAM_RSA_FACTOR2, OSSL_PKEY_PARAM_RSA_EXPONENT1, OSSL_PKEY_PARAM_RSA_EXPONENT2, OSSL_PKEY_PARAM_RSA_COEFFICIENT1,
+};
+
+static const uint8_t rsa_encryption[] = {0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01}; /* OID 1.2.840.113549.1.1.1 */
+
+/* NULL where OpenSSL does not take them. params ends with OSSL_PARAM_construct_end(). */
+static EVP_PKEY *key_of_numbers(OSSL_PARAM *params)
+{
+    EVP_PKEY *pkey = NULL;
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    if (context == NULL || EVP_PKEY_fromdata_init(context) != 1 ||
+        EVP_PKEY_fromdata(context, &pkey, EVP_PKEY_KEYPAIR, params) != 1) {
+        EVP_PKEY_free(pkey);
+        pkey = NULL;
+    }
+    EVP_PKEY_CTX_free(context);
+    return pkey;
+}
+
+/* A DER integer as OSSL_PARAM has numbers, into room for as many bytes; false for a negative one. */
+static bool native_number(ibk_span number, uint8_t *room)
+{
+    BIGNUM *value = number.len == 0 || (number.data[0] & 0x80u) != 0 ? NULL : BN_secure_new();
+    bool good = value != NULL && BN_bin2bn(number.data, (int)number.len, value) != NULL &&
+                BN_bn2nativepad(value, room, (int)number.len) == (int)number.len;
+    BN_clear_free(value);
+    return good;
+}
+
+/* PKCS#1 RSAPrivateKey with two primes. *out stays NULL where the bytes are something else. */
+static ibk_code take_pkcs1(ibk_span der, EVP_PKEY **out, struct ibk_error *err)
+{
+    OSSL_PARAM params[NUMBERS + 1];
+    ibk_span sequence;
+    ibk_span number;
+    struct ibk_buf numbers;
+
+    if (!ibk_der_take(&der, IBK_DER_SEQUENCE, &sequence) || der.len != 0 || !ibk_der_take(&sequence, IBK_DER_INTEGER, &number) ||
+        number.len != 1 || number.data[0] != 0) {
+        return IBK_OK;
+    }
+    ibk_buf_init_secret(&numbers, sequence.len);
+    uint8_t *room = ibk_buf_put_room(&numbers, sequence.len);
+    ibk_code code = ibk_buf_check(&numbers, "key", err);
+    size_t taken = 0;
+    while (room != NULL && taken < NUMBERS && ibk_der_take(&sequence, IBK_DER_INTEGER, &number) && native_number(number, room)) {
+        params[taken] = OSSL_PARAM_construct_BN(number_names[taken], room, number.len);
+        room += number.len;
+        taken++;
+    }
+    if (taken == NUMBERS && sequence.len == 0) {
+        params[taken] = OSSL_PARAM_construct_end();
+        *out = key_of_numbers(params);
+    }
+    ibk_buf_clean(&numbers);
+    return code;
+}
+
+/* PKCS#8 PrivateKeyInfo of an RSA key, or what is in it. */
+static ibk_code take_plain(ibk_span der, EVP_PKEY **out, struct ibk_error *err)
+{
+    ibk_span whole = der;
+    ibk_span sequence;
+    ibk_span element;
+    ibk_span algorithm;
+
+    if (ibk_der_take(&der, IBK_DER_SEQUENCE, &sequence) && ibk_der_take(&sequence, IBK_DER_INTEGER, &element) &&
+        ibk_der_take(&sequence, IBK_DER_SEQUENCE, &element) && ibk_der_take(&element, IBK_DER_OBJECT_IDENTIFIER, &algorithm) &&
+        ibk_span_equal(algorithm, ibk_span_of(rsa_encryption, sizeof rsa_encryption)) &&
+        ibk_der_take(&sequence, IBK_DER_OCTET_STRING, &element)) {
+        return take_pkcs1(element, out, err);
+    }
+    return take_pkcs1(whole, out, err);
+}
+
+/* PKCS#8 EncryptedPrivateKeyInfo of an RSA key. */
+static ibk_code take_encrypted(ibk_span der, const struct ibk_secret *passphrase, EVP_PKEY **out, struct ibk_error *err)
+{
+    const unsigned char *data = der.data;
+    const unsigned char *key;
+    const ASN1_OBJECT *algorithm;
+    int len;
+    ibk_code code = IBK_OK;
+    ibk_span phrase = ibk_secret_peek(passphrase);
+    X509_SIG *sealed = d2i_X509_SIG(NULL, &data, (long)der.len);
+    PKCS8_PRIV_KEY_INFO *info =
+        sealed == NULL ? NULL : PKCS8_decrypt(sealed, (const char *)phrase.data, (int)phrase.len); /* wiped when it is freed */
+    if (info != NULL && PKCS8_pkey_get0(&algorithm, &key, &len, NULL, info) == 1 && OBJ_obj2nid(algorithm) == NID_rsaEncryption) {
+        code = take_pkcs1(ibk_span_of(key, (size_t)len), out, err);
+    }
+    PKCS8_PRIV_KEY_INFO_free(info);
+    X509_SIG_free(sealed);
+    return code;
+}
+
+static int give_passphrase(char *room, int size, int writing, void *given)
+{
+    const struct ibk_secret *passphrase = *(const struct ibk_secret **)given;
+    ibk_span phrase = passphrase == NULL ? ibk_span_of(NULL, 0) : ibk_secret_peek(passphrase);
+    (void)writing;
+    if (passphrase == NULL || phrase.len > (size_t)size) {
+        return -1;
+    }
+    if (phrase.len > 0) {
+        memcpy(room, phrase.data, phrase.len);
+    }
+    return (int)phrase.len;
+}
+
+/* PEM's own encryption, undone in place. */
+static bool open_legacy(struct ibk_pem *pem, const struct ibk_secret *passphrase)
+{
+    char header[sizeof "Proc-Type: 4,ENCRYPTED\nDEK-Info: \n" + IBK_DEK_INFO_SIZE];
+    EVP_CIPHER_INFO cipher;
+    long len = (long)pem->bytes.len;
+    (void)snprintf(header, sizeof header, "Proc-Type: 4,ENCRYPTED\nDEK-Info: %s\n", pem->dek_info);
+    bool opened = PEM_get_EVP_CIPHER_INFO(header, &cipher) == 1 &&
+                  PEM_do_header(&cipher, pem->bytes.data, &len, give_passphrase, &passphrase) == 1;
+    pem->bytes.len = opened ? (size_t)len : pem->bytes.len;
+    return opened;
+}
+
+/* What else OpenSSL can read, so that it can be refused by its name: NULL where it can not. Without pass phrase the decoder
+ * fails instead of asking at the terminal. */
 static EVP_PKEY *decode(const struct ibk_pem *pem, int selection, const struct ibk_secret *passphrase)
 {
     EVP_PKEY *pkey = NULL;
     const unsigned char *data = pem->bytes.data;
     size_t len = pem->bytes.len;
-    OSSL_DECODER_CTX *context =
-        OSSL_DECODER_CTX_new_for_pkey(&pkey, pem->bytes_are_pem ? "PEM" : "DER", NULL, NULL, selection, NULL, NULL);
+    OSSL_DECODER_CTX *context = OSSL_DECODER_CTX_new_for_pkey(&pkey, "DER", NULL, NULL, selection, NULL, NULL);
     bool ready = context != NULL;
     if (ready && passphrase != NULL) {
         ibk_span phrase = ibk_secret_peek(passphrase);
@@ -72,6 +206,19 @@ static EVP_PKEY *decode(const struct ibk_pem *pem, int selection, const struct i
     }
     OSSL_DECODER_CTX_free(context);
     return pkey;
+}
+
+/* *out stays NULL where the bytes hold no private key. */
+static ibk_code take_key(struct ibk_pem *pem, const struct ibk_secret *passphrase, EVP_PKEY **out, struct ibk_error *err)
+{
+    if (pem->dek_info[0] != '\0' && !open_legacy(pem, passphrase)) {
+        return IBK_OK;
+    }
+    ibk_code code = take_plain(ibk_buf_peek(&pem->bytes), out, err);
+    if (code == IBK_OK && *out == NULL && passphrase != NULL) {
+        code = take_encrypted(ibk_buf_peek(&pem->bytes), passphrase, out, err);
+    }
+    return code;
 }
 
 /* What people put into the place of a private key, by the label of its PEM block. */
@@ -104,7 +251,7 @@ static const char *foreign_label(const char *label)
 static bool is_encrypted_der(const struct ibk_pem *pem)
 {
     const unsigned char *data = pem->bytes.data;
-    X509_SIG *sealed = pem->bytes_are_pem ? NULL : d2i_X509_SIG(NULL, &data, (long)pem->bytes.len);
+    X509_SIG *sealed = d2i_X509_SIG(NULL, &data, (long)pem->bytes.len);
     bool encrypted = sealed != NULL;
     X509_SIG_free(sealed);
     return encrypted;
@@ -147,13 +294,12 @@ static ibk_code refuse_undecoded(const struct ibk_pem *pem, const struct ibk_sec
                     "%s: %zu bytes that are no private key (cut off, or changed while copying?)", what, pem->bytes.len);
 }
 
-static ibk_code check_rsa(EVP_PKEY *pkey, const char *what, struct ibk_error *err)
+/* For a key that OpenSSL can read, and take_key could not. */
+static ibk_code refuse_foreign(EVP_PKEY *pkey, const char *what, struct ibk_error *err)
 {
-    int bits = EVP_PKEY_get_bits(pkey);
     BIGNUM *private_exponent = NULL;
     bool is_private = EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_RSA_D, &private_exponent) == 1;
     BN_clear_free(private_exponent);
-    ERR_clear_error();
     if (EVP_PKEY_is_a(pkey, "RSA") != 1) {
         const char *type = EVP_PKEY_get0_type_name(pkey);
         return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: this is an %.20s key, expected a private RSA key", what,
@@ -162,6 +308,12 @@ static ibk_code check_rsa(EVP_PKEY *pkey, const char *what, struct ibk_error *er
     if (!is_private) {
         return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: this is a public key, expected a private RSA key", what);
     }
+    return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: an RSA key of more than two primes, or not in DER", what);
+}
+
+static ibk_code check_rsa(const EVP_PKEY *pkey, const char *what, struct ibk_error *err)
+{
+    int bits = EVP_PKEY_get_bits(pkey);
     if (bits < (int)IBK_RSA_MIN_BITS || bits > (int)IBK_RSA_MAX_BITS) {
         return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: RSA key of %d bits, expected %u to %u", what, bits,
                         IBK_RSA_MIN_BITS, IBK_RSA_MAX_BITS);
@@ -186,12 +338,13 @@ ibk_code ibk_rsa_key_load(ibk_span file, const struct ibk_secret *passphrase, co
                         pem.label);
         goto done;
     }
-    pkey = decode(&pem, EVP_PKEY_KEYPAIR, passphrase);
-    if (pkey == NULL) {
-        code = refuse_undecoded(&pem, passphrase, what, err);
-        goto done;
+    code = take_key(&pem, passphrase, &pkey, err);
+    if (code == IBK_OK && pkey == NULL) {
+        pkey = decode(&pem, EVP_PKEY_KEYPAIR, passphrase);
+        code = pkey == NULL ? refuse_undecoded(&pem, passphrase, what, err) : refuse_foreign(pkey, what, err);
+    } else if (code == IBK_OK) {
+        code = check_rsa(pkey, what, err);
     }
-    code = check_rsa(pkey, what, err);
     if (code == IBK_OK) {
         code = wrap(pkey, out, err);
         pkey = NULL;
@@ -272,18 +425,68 @@ ibk_code ibk_rsa_key_put_public(const struct ibk_rsa_key *key, struct ibk_buf *o
     return ibk_buf_check(out, "public key", err);
 }
 
+/* PKCS#1 RSAPrivateKey of two primes. */
+static ibk_code put_pkcs1(const struct ibk_rsa_key *key, struct ibk_buf *out, struct ibk_error *err)
+{
+    struct ibk_buf numbers;
+    struct ibk_buf number;
+    bool good = true;
+    ibk_buf_init_secret(&numbers, IBK_KEY_FILE_MAX_SIZE);
+    ibk_buf_init_secret(&number, MAX_MODULUS_SIZE);
+    ibk_der_put_integer(&numbers, ibk_span_of(NULL, 0)); /* the version */
+    for (size_t i = 0; good && i < NUMBERS; i++) {
+        BIGNUM *value = NULL;
+        good = EVP_PKEY_get_bn_param(key->pkey, number_names[i], &value) == 1;
+        number.len = 0;
+        uint8_t *room = good ? ibk_buf_put_room(&number, (size_t)BN_num_bytes(value)) : NULL;
+        if (room != NULL) {
+            (void)BN_bn2bin(value, room);
+            ibk_der_put_integer(&numbers, ibk_buf_peek(&number));
+        }
+        BN_clear_free(value);
+    }
+    ibk_der_put(out, IBK_DER_SEQUENCE, ibk_buf_peek(&numbers));
+    ibk_code code = good ? ibk_buf_check(&number, "private key", err)
+                         : ibk_fail_ossl(err, IBK_E_CRYPTO, "ibk_rsa_key_put_private", "private key could not be encoded");
+    if (code == IBK_OK) {
+        code = ibk_buf_check(&numbers, "private key", err);
+    }
+    ibk_buf_clean(&number);
+    ibk_buf_clean(&numbers);
+    return code == IBK_OK ? ibk_buf_check(out, "private key", err) : code;
+}
+
 ibk_code ibk_rsa_key_put_private(const struct ibk_rsa_key *key, struct ibk_buf *out, struct ibk_error *err)
 {
-    unsigned char *der = NULL;
-    PKCS8_PRIV_KEY_INFO *info = EVP_PKEY2PKCS8(key->pkey);
-    int len = info == NULL ? -1 : i2d_PKCS8_PRIV_KEY_INFO(info, &der);
-    PKCS8_PRIV_KEY_INFO_free(info);
-    if (len <= 0) {
-        return ibk_fail_ossl(err, IBK_E_CRYPTO, __func__, "private key could not be encoded");
+    static const uint8_t no_parameters[] = {0x05, 0x00}; /* NULL */
+    struct ibk_buf pkcs1;
+    struct ibk_buf algorithm;
+    struct ibk_buf parts; /* of PKCS#8 PrivateKeyInfo: version, algorithm, key */
+    struct ibk_buf der;
+    ibk_buf_init_secret(&pkcs1, IBK_KEY_FILE_MAX_SIZE);
+    ibk_buf_init_secret(&algorithm, IBK_KEY_FILE_MAX_SIZE);
+    ibk_buf_init_secret(&parts, IBK_KEY_FILE_MAX_SIZE);
+    ibk_buf_init_secret(&der, IBK_KEY_FILE_MAX_SIZE);
+    ibk_code code = put_pkcs1(key, &pkcs1, err);
+    ibk_der_put(&algorithm, IBK_DER_OBJECT_IDENTIFIER, ibk_span_of(rsa_encryption, sizeof rsa_encryption));
+    ibk_buf_put(&algorithm, ibk_span_of(no_parameters, sizeof no_parameters));
+    ibk_der_put_integer(&parts, ibk_span_of(NULL, 0));
+    ibk_der_put(&parts, IBK_DER_SEQUENCE, ibk_buf_peek(&algorithm));
+    ibk_der_put(&parts, IBK_DER_OCTET_STRING, ibk_buf_peek(&pkcs1));
+    ibk_der_put(&der, IBK_DER_SEQUENCE, ibk_buf_peek(&parts));
+    struct ibk_buf *const made[] = {&algorithm, &parts, &der};
+    for (size_t i = 0; code == IBK_OK && i < sizeof made / sizeof made[0]; i++) {
+        code = ibk_buf_check(made[i], "private key", err);
     }
-    ibk_pem_put(out, "PRIVATE KEY", ibk_span_of(der, (size_t)len));
-    OPENSSL_clear_free(der, (size_t)len);
-    return ibk_buf_check(out, "private key", err);
+    if (code == IBK_OK) {
+        ibk_pem_put(out, "PRIVATE KEY", ibk_buf_peek(&der));
+        code = ibk_buf_check(out, "private key", err);
+    }
+    ibk_buf_clean(&pkcs1);
+    ibk_buf_clean(&algorithm);
+    ibk_buf_clean(&parts);
+    ibk_buf_clean(&der);
+    return code;
 }
 
 ibk_code ibk_rsa_sign(const struct ibk_rsa_key *key, ibk_span message, struct ibk_buf *out, struct ibk_error *err)

@@ -100,6 +100,60 @@ static bool collect_digits(ibk_span text, struct ibk_buf *out, size_t *position)
     return true;
 }
 
+bool ibk_der_take(ibk_span *der, uint8_t tag, ibk_span *content)
+{
+    size_t header = 2;
+    if (der->len < 2 || der->data[0] != tag) {
+        return false;
+    }
+    size_t len = der->data[1];
+    if (len >= 0x80) {
+        size_t count = len - 0x80;
+        if (count == 0 || count > 2 || der->len < 2 + count) {
+            return false;
+        }
+        len = 0;
+        for (size_t i = 0; i < count; i++) {
+            len = len << 8 | der->data[2 + i];
+        }
+        header += count;
+    }
+    if (len > der->len - header) {
+        return false;
+    }
+    *content = ibk_span_of(der->data + header, len);
+    *der = ibk_span_of(der->data + header + len, der->len - header - len);
+    return true;
+}
+
+static void put_der_header(struct ibk_buf *out, uint8_t tag, size_t len)
+{
+    ibk_buf_put_byte(out, tag);
+    if (len >= 0x100) { /* our limits end far below three length bytes */
+        ibk_buf_put_byte(out, 0x82);
+        ibk_buf_put_byte(out, (uint8_t)(len >> 8));
+    } else if (len >= 0x80) {
+        ibk_buf_put_byte(out, 0x81);
+    }
+    ibk_buf_put_byte(out, (uint8_t)len);
+}
+
+void ibk_der_put(struct ibk_buf *out, uint8_t tag, ibk_span content)
+{
+    put_der_header(out, tag, content.len);
+    ibk_buf_put(out, content);
+}
+
+void ibk_der_put_integer(struct ibk_buf *out, ibk_span number)
+{
+    while (number.len > 0 && number.data[0] == 0) {
+        number = rest_of(number, 1);
+    }
+    bool sign_byte = number.len == 0 || (number.data[0] & 0x80u) != 0;
+    put_der_header(out, IBK_DER_INTEGER, number.len + sign_byte);
+    ibk_java_bytes_put(out, number); /* Java's bytes are DER's: two's complement, minimal */
+}
+
 /* "Proc-Type: 4,ENCRYPTED" and "DEK-Info: AES-256-CBC,..." of a legacy encrypted key, wherever the lines were broken. */
 struct legacy_headers {
     ibk_span dek_info; /* empty: not a legacy encrypted key */
@@ -241,21 +295,17 @@ static ibk_code read_block(const struct block *block, const char *what, ibk_code
     memcpy(out->label, block->label.data, block->label.len); /* shorter than the array, see next_block */
     out->label[block->label.len] = '\0';
     out->encrypted = legacy.dek_info.len > 0 || strcmp(out->label, "ENCRYPTED PRIVATE KEY") == 0;
+    if (legacy.dek_info.len > 0 && legacy.dek_info.len < sizeof out->dek_info) {
+        memcpy(out->dek_info, legacy.dek_info.data, legacy.dek_info.len);
+    }
     ibk_buf_init_secret(&digits, IBK_KEY_FILE_MAX_SIZE);
     bool is_base64 = collect_digits(rest_of(block->body, legacy.len), &digits, &position);
     code = ibk_buf_check(&digits, what, err);
     if (code == IBK_OK && !is_base64) {
         code = ibk_fail(err, bad, "ibk_pem_read", "%s: character %zu after the BEGIN line is not base64", what,
                         legacy.len + position);
-    } else if (code == IBK_OK && legacy.dek_info.len > 0) {
-        out->bytes_are_pem = true;
-        put_mark(&out->bytes, begin_mark, out->label);
-        ibk_buf_put_text(&out->bytes, "Proc-Type: 4,ENCRYPTED\nDEK-Info: ");
-        ibk_buf_put(&out->bytes, legacy.dek_info);
-        ibk_buf_put_text(&out->bytes, "\n\n");
-        put_lines(&out->bytes, ibk_buf_peek(&digits));
-        put_mark(&out->bytes, end_mark, out->label);
-        code = ibk_buf_check(&out->bytes, what, err);
+    } else if (code == IBK_OK && legacy.dek_info.len >= sizeof out->dek_info) {
+        code = ibk_fail(err, bad, "ibk_pem_read", "%s: a DEK-Info line of %zu characters is none", what, legacy.dek_info.len);
     } else if (code == IBK_OK) {
         code = ibk_base64_decode(ibk_buf_peek(&digits), what, &out->bytes, err);
         code = code == IBK_E_ENCODING ? bad : code;
@@ -322,7 +372,7 @@ ibk_code ibk_pem_read(ibk_span file, const char *wanted, const char *what, ibk_c
     ibk_code code;
 
     *out = (struct ibk_pem){.encrypted = false};
-    ibk_buf_init_secret(&out->bytes, 2 * (size_t)IBK_KEY_FILE_MAX_SIZE);
+    ibk_buf_init_secret(&out->bytes, IBK_KEY_FILE_MAX_SIZE);
     if (is_der(file) && file.len <= IBK_KEY_FILE_MAX_SIZE) {
         return take_der(file, what, out, err);
     }

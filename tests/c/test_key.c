@@ -3,6 +3,7 @@
 
 #include "ibk/key.h"
 
+#include <openssl/rsa.h>
 #include <stdlib.h>
 
 #define PASSPHRASE "vector-pass" /* of the encrypted keys in vectors.json */
@@ -233,6 +234,18 @@ static void test_other_kinds_of_files_are_named(void **state)
     EVP_PKEY_free(ec);
     EVP_PKEY_free(ed);
     EVP_PKEY_free(pss);
+}
+
+static void test_key_of_three_primes(void **state)
+{
+    EVP_PKEY *pkey = NULL;
+    (void)state;
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+    assert_true(EVP_PKEY_keygen_init(context) > 0 && EVP_PKEY_CTX_set_rsa_keygen_bits(context, 2048) > 0 &&
+                EVP_PKEY_CTX_set_rsa_keygen_primes(context, 3) > 0 && EVP_PKEY_generate(context, &pkey) > 0);
+    check_refused("three primes", encoded_key(pkey, "PEM", "PrivateKeyInfo"), "primes", "RSA");
+    EVP_PKEY_free(pkey);
+    EVP_PKEY_CTX_free(context);
 }
 
 static void test_encrypted_keys_of_other_kinds(void **state)
@@ -622,6 +635,7 @@ int main(void)
         checked(test_many_wrong_passphrases),
         checked(test_needless_passphrase),
         checked(test_other_kinds_of_files_are_named),
+        checked(test_key_of_three_primes),
         checked(test_encrypted_keys_of_other_kinds),
         checked(test_short_and_long_keys),
         checked(test_damaged_files),
