@@ -8,6 +8,7 @@
 
 #include "ibk/dh.h"
 #include "ibk/encode.h"
+#include "ibk/keepalive.h"
 #include "ibk/lst.h"
 #include "ibk/oauth.h"
 #include "ibk/signer.h"
@@ -89,6 +90,8 @@ static ibk_code put_bytes(struct ibk_buf *out)
     for (int i = 0; i < 1000; i++) {
         ibk_buf_put_text(out, "text");
         ibk_buf_put_byte(out, 'x');
+        ibk_buf_put(out, LITERAL("bytes"));
+        (void)ibk_buf_put_room(out, 10);
     }
     return ibk_buf_check(out, "thing", &err);
 }
@@ -230,6 +233,18 @@ static ibk_code put_request_with_rsa(struct ibk_buf *out)
 static ibk_code put_request_with_hmac(struct ibk_buf *out)
 {
     return put_signed_request(out, false);
+}
+
+static ibk_code put_signature_alone(struct ibk_buf *out)
+{
+    const struct ibk_signature_input input = {
+        .method = LITERAL("POST"),
+        .url = LITERAL("https://api.ibkr.com/v1/api/oauth/live_session_token"),
+        .oauth = &made.params,
+        .query_signing = IBK_QUERY_OMIT,
+        .mac_key = made.mac,
+    };
+    return ibk_request_signature(&input, out, &err);
 }
 
 static ibk_code put_nonce(struct ibk_buf *out)
@@ -550,6 +565,99 @@ static ibk_code run_derive(void)
     return code;
 }
 
+static ibk_code run_group_fingerprint(void)
+{
+    uint8_t fingerprint[IBK_FINGERPRINT_SIZE];
+    arm();
+    ibk_code code = ibk_dh_params_fingerprint(made.group, fingerprint, &err);
+    disarm();
+    return code;
+}
+
+static ibk_code run_mailbox_new(void)
+{
+    struct ibk_mailbox *mailbox = GARBAGE(struct ibk_mailbox);
+    arm();
+    ibk_code code = ibk_mailbox_new(&mailbox, &err);
+    disarm();
+    assert_handed_out(code, mailbox);
+    ibk_mailbox_release(mailbox);
+    return code;
+}
+
+static ibk_code run_outcome_new(void)
+{
+    arm();
+    struct ibk_outcome *outcome = ibk_outcome_new(1, false);
+    disarm();
+    bool made_one = outcome != NULL;
+    ibk_outcomes_free(outcome);
+    return made_one ? IBK_OK : ibk_fail_memory(&err, "ibk_outcome_new"); /* it says so by NULL alone */
+}
+
+/* What needs a client of the engine. Nothing is sent. */
+static ibk_code with_engine(ibk_code (*run)(struct ibk_engine_client *client))
+{
+    const struct ibk_http_options options = {NULL, "/ca", NULL, "ibk-test/1", 1000, 1000, 1000};
+    struct ibk_mailbox *mailbox;
+    struct ibk_engine_client *client;
+    assert_ok(ibk_mailbox_new(&mailbox, &err));
+    assert_ok(ibk_engine_client_new(&options, mailbox, &client, &err));
+    poison_error();
+    ibk_code code = run(client);
+    ibk_engine_client_close(client);
+    ibk_engine_client_release(client);
+    ibk_mailbox_release(mailbox);
+    return code;
+}
+
+static void let_go(void *context)
+{
+    (void)context;
+}
+
+static ibk_code new_task(struct ibk_engine_client *client)
+{
+    static const struct ibk_engine_hooks hooks = {.release = let_go};
+    struct ibk_engine_task *task = GARBAGE(struct ibk_engine_task);
+    arm();
+    ibk_code code = ibk_engine_task_new(client, &hooks, NULL, &task, &err);
+    disarm();
+    assert_handed_out(code, task);
+    ibk_engine_task_free(task);
+    return code;
+}
+
+static ibk_code run_task_new(void)
+{
+    return with_engine(new_task);
+}
+
+static ibk_code set_headers(struct ibk_engine_client *client)
+{
+    const struct ibk_keepalive_options options = {
+        .method = LITERAL("POST"),
+        .url = LITERAL("https://api.test/v1/api/tickle"),
+        .headers = &made.form,
+        .interval_ms = 1000,
+        .backoff_ms = 1000,
+        .timeout_ms = 1000,
+    };
+    struct ibk_keepalive *keepalive;
+    assert_ok(ibk_keepalive_new(client, &options, &keepalive, &err));
+    poison_error();
+    arm();
+    ibk_code code = ibk_keepalive_set_headers(keepalive, &made.form, &err);
+    disarm();
+    ibk_keepalive_free(keepalive);
+    return code;
+}
+
+static ibk_code run_set_headers(void)
+{
+    return with_engine(set_headers);
+}
+
 static ibk_code run_verify(void)
 {
     arm();
@@ -590,6 +698,7 @@ static struct operation {
     {.name = "ibk_sign_hmac_sha256", .put = put_hmac_sha256},
     {.name = "ibk_sign_request, RSA", .put = put_request_with_rsa},
     {.name = "ibk_sign_request, HMAC", .put = put_request_with_hmac},
+    {.name = "ibk_request_signature", .put = put_signature_alone},
     {.name = "ibk_nonce_put", .put = put_nonce},
     {.name = "ibk_rsa_key_load, PKCS#1", .run = run_load_pkcs1},
     {.name = "ibk_rsa_key_load, DER", .run = run_load_pkcs8_der},
@@ -622,6 +731,11 @@ static struct operation {
     {.name = "ibk_dh_exchange_finish", .run = run_finish},
     {.name = "ibk_lst_derive", .run = run_derive},
     {.name = "ibk_lst_verify", .run = run_verify},
+    {.name = "ibk_dh_params_fingerprint", .run = run_group_fingerprint},
+    {.name = "ibk_mailbox_new", .run = run_mailbox_new},
+    {.name = "ibk_outcome_new", .run = run_outcome_new},
+    {.name = "ibk_engine_task_new", .run = run_task_new},
+    {.name = "ibk_keepalive_set_headers", .run = run_set_headers},
 };
 
 static ibk_code perform(const struct operation *operation)
