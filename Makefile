@@ -33,8 +33,11 @@ test-slow: build/done/test .venv/all build/done/extension ## those that take min
 	@$(BIN)/python -m pytest -m slow
 	@$(BIN)/python -m pytest tests/properties --hypothesis-profile=long
 
-bench: .venv/all build/done/extension ## measures against other people's code
-	@$(BIN)/python -m pytest benchmarks
+bench: .venv/all build/done/extension ## measures against other people's code; a quick look: BENCH="--turns 2"
+	@$(BIN)/python -m pytest benchmarks --figures build/figures.json $(BENCH)
+
+bench-report: .venv/all build/done/extension ## page and plots in docs/, from the last `make bench` here, or from what is kept
+	@$(BIN)/python -m benchmarks.report $(wildcard build/figures.json)
 
 check-c: build/done/test ## the unit tests of the C core
 	@$(MAKE) -C csrc -j$$(getconf _NPROCESSORS_ONLN) check

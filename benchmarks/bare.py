@@ -1,4 +1,4 @@
-"""Compiles bare.c and calls it in this process."""
+"""Compiles bare.c and bare_http.c, and calls them in this process."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ class Bare:
     def set_keys(self, signing_pem: str, encryption_pem: str) -> None:
         self._call("bare_set_keys", signing_pem.encode(), encryption_pem.encode())
 
+    def read_key(self, pem: bytes) -> None:
+        self._call("bare_read_key", pem)
+
     def set_texts(self, ciphertext: bytes, base_string: bytes, consumer_key: bytes) -> None:
         texts = (ciphertext, base_string, consumer_key)
         self._call("bare_set_texts", *(part for t in texts for part in (t, ctypes.c_size_t(len(t)))))
@@ -54,3 +57,25 @@ class Bare:
     def _call(self, name: str, *arguments: object) -> None:
         if getattr(self._library, name)(*arguments) != 1:
             raise RuntimeError(f"{name} failed")
+
+
+class BareHttp:
+    """bare_http.c: one handle for one URL."""
+
+    def __init__(self, folder: Path, url: str, ca_file: Path) -> None:
+        library = compile_c("bare_http.c", folder / "bare_http.so", "-shared", "-fPIC", libraries=("libcurl",))
+        self._library = ctypes.CDLL(str(library))
+        self._library.bare_http_version.restype = ctypes.c_char_p
+        if self._library.bare_http_open(url.encode(), str(ca_file).encode()) != 1:
+            raise RuntimeError("libcurl takes no handle or option")
+
+    @property
+    def version(self) -> str:
+        return self._library.bare_http_version().decode()
+
+    def get(self, count: int) -> None:
+        if self._library.bare_http_get(ctypes.c_long(count)) != 1:
+            raise RuntimeError("a GET failed")
+
+    def close(self) -> None:
+        self._library.bare_http_close()

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from functools import partial
 from urllib.parse import quote
 
 import pytest
+from authlib.oauth1.rfc5849.signature import construct_base_string as authlib_base_string
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from ibind.oauth import oauth1a as ibind
+from oauthlib.oauth1.rfc5849 import signature as oauthlib
 
 from ibkr_oauth import PrivateKey, Signer, signing
 
+from . import peers
 from .bare import HEADER_MAC, Bare
+from .bench_calls import check_signature
 from .conftest import Measure
 from .known import Known
 
@@ -25,23 +31,13 @@ def signer(known: Known) -> Signer:
     return Signer(known.consumer, known.live_session_token)
 
 
-def ibind_headers(known: Known) -> dict[str, str]:
-    """As IbkrClient._get_headers calls it."""
-    return ibind.generate_oauth_headers(
-        oauth_config=known.ibind_config,
-        request_method=known.header["method"],
-        request_url=known.header["url"],
-        live_session_token=known.header["live_session_token"],
-    )
-
-
 def test_headers_are_equal(known: Known, signer: Signer, monkeypatch: pytest.MonkeyPatch) -> None:
     call = known.header
     monkeypatch.setattr(ibind, "generate_oauth_nonce", lambda: call["nonce"])
     monkeypatch.setattr(ibind, "generate_request_timestamp", lambda: call["timestamp"])
     ours = signer.sign(call["method"], call["url"], nonce=call["nonce"], timestamp=int(call["timestamp"]))
     assert ours.headers["Authorization"] == call["authorization_header"]
-    assert ibind_headers(known)["Authorization"] == call["authorization_header"]
+    assert peers.ibind_signing(known)(call["url"])["Authorization"] == call["authorization_header"]
 
 
 def test_bare_hmac_is_equal(known: Known, bare: Bare) -> None:
@@ -50,28 +46,46 @@ def test_bare_hmac_is_equal(known: Known, bare: Bare) -> None:
     assert b64encode(bare.result(HEADER_MAC)).decode() == known.header["signature_base64"]
 
 
-@pytest.mark.contest("ours", "ibind", "bare HMAC")
+#: Whose headers the calls of other benchmarks carry, where the server's view of them is checked.
+SIGNERS = {"ibind": peers.ibind_signing, "oauthlib": peers.oauthlib_signing, "authlib": peers.authlib_signing}
+
+
+@pytest.mark.parametrize("signer_of", SIGNERS)
+def test_signatures_are_right(signer_of: str, known: Known) -> None:
+    url = known.header["url"]
+    head = f"GET / HTTP/1.1\r\nAuthorization: {SIGNERS[signer_of](known)(url)['Authorization']}\r\n"
+    check_signature(head, url, known)
+
+
+@pytest.mark.contest("ours", "bare HMAC", *SIGNERS)
 def test_header(contestant: str, known: Known, signer: Signer, bare: Bare, measure: Measure) -> None:
     method, url = known.header["method"], known.header["url"]
     message = known.header["base_string"].encode()
     bare.set_hmac(known.header_key)
     functions = {
         "ours": lambda: signer.sign(method, url),
-        "ibind": lambda: ibind_headers(known),
+        **{name: partial(make(known), url) for name, make in SIGNERS.items()},
         "bare HMAC": lambda: bare.header_mac(message, LOOP),
     }
     operations = LOOP if contestant == "bare HMAC" else 1
     measure("header", contestant, functions[contestant], operations)
 
 
-@pytest.mark.contest("ours", "ibind")
+def oauthlib_base_string(method: str, url: str, pairs: dict[str, str]) -> str:
+    normalised = oauthlib.normalize_parameters(list(pairs.items()))
+    return oauthlib.signature_base_string(method, oauthlib.base_string_uri(url), normalised)
+
+
+@pytest.mark.contest("ours", "ibind", "oauthlib", "authlib")
 def test_base_string(contestant: str, known: Known, measure: Measure) -> None:
-    call, pairs = known.header, known.header_pairs()
+    method, url, pairs = known.header["method"], known.header["url"], known.header_pairs()
     functions = {
-        "ours": lambda: signing.base_string(call["method"], call["url"], pairs),
-        "ibind": lambda: ibind.generate_base_string(call["method"], call["url"], pairs),
+        "ours": lambda: signing.base_string(method, url, pairs),
+        "ibind": lambda: ibind.generate_base_string(method, url, pairs),
+        "oauthlib": lambda: oauthlib_base_string(method, url, pairs),
+        "authlib": lambda: authlib_base_string(method, url, list(pairs.items())),
     }
-    assert functions[contestant]() == call["base_string"]
+    assert functions[contestant]() == known.header["base_string"]
     measure("base string", contestant, functions[contestant])
 
 
@@ -92,11 +106,14 @@ def test_nonce(contestant: str, measure: Measure) -> None:
     measure("nonce", contestant, functions[contestant])
 
 
-@pytest.mark.contest("ours", "ibind")
-def test_load_key(contestant: str, known: Known, measure: Measure) -> None:
-    pem = known.signing_pem
+@pytest.mark.contest("ours", "bare OpenSSL", "ibind", "cryptography")
+def test_load_key(contestant: str, known: Known, bare: Bare, measure: Measure) -> None:
+    """oauthlib and authlib load theirs with cryptography."""
+    pem, data = known.signing_pem, known.signing_pem.encode()
     functions = {
         "ours": lambda: PrivateKey.load(pem),
+        "bare OpenSSL": lambda: bare.read_key(data),
         "ibind": lambda: ibind.read_private_key(private_key_content=pem),
+        "cryptography": lambda: load_pem_private_key(data, None),
     }
     measure("key", contestant, functions[contestant])

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import platform
-import ssl
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
-import pycurl
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from ibkr_oauth import _core
 
+from . import figures, machine
 from .bare import Bare
 from .known import Known
 from .native import Server
@@ -22,6 +21,7 @@ from .table import Results
 
 TURNS = 9
 RESULTS = pytest.StashKey[Results]()
+MACHINE = pytest.StashKey[dict[str, Any]]()
 
 #: (contest, contestant, function, operations in one call of it)
 Measure = Callable[..., None]
@@ -29,11 +29,14 @@ Measure = Callable[..., None]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--smoke", action="store_true", help="benchmarks: each once, no figures and no bounds")
+    parser.addoption("--turns", type=int, default=TURNS, help="benchmarks: of each contestant, fewer for a quick look")
+    parser.addoption("--figures", type=Path, metavar="FILE", help="benchmarks: where to write all figures, as JSON")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "contest(*contestants): run in turns, once for each `contestant`")
+    config.addinivalue_line("markers", "contest(*contestants, turns=9): run in turns, once for each `contestant`")
     config.stash[RESULTS] = Results()
+    config.stash[MACHINE] = machine.describe()
     if config.get_verbosity() <= 0:
         config.option.benchmark_quiet = True  # its table has a line for every turn
 
@@ -42,7 +45,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A B A B ..., so that what else happens on the machine happens to all of them."""
     marker = metafunc.definition.get_closest_marker("contest")
     if marker is not None:
-        turns = 1 if metafunc.config.getoption("smoke") else TURNS
+        options = metafunc.config.option
+        turns = 1 if options.smoke else min(options.turns, marker.kwargs.get("turns", TURNS))
         cases = [pytest.param(who, id=f"{who}-{turn}") for turn in range(1, turns + 1) for who in marker.args]
         metafunc.parametrize("contestant", cases)
 
@@ -100,17 +104,24 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def installed(tmp_path_factory: pytest.TempPathFactory, smoke: bool) -> dict[str, str]:
     """The environment of interpreters in which every package has its byte code written, as after its installation.
 
     Ours is run from its sources, which stay as they are.
     """
+    if smoke:
+        return dict(os.environ)
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return environment | {"PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("bytecode"))}
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    if exitstatus == pytest.ExitCode.OK and session.config.stash[RESULTS].missed():
+    if exitstatus != pytest.ExitCode.OK:
+        return
+    results, path = session.config.stash[RESULTS], session.config.getoption("figures")
+    if path is not None:
+        figures.write(path, session.config.stash[MACHINE], results)
+    if results.missed():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -123,22 +134,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     for line in lines:
         terminalreporter.write_line(line, red="MISSED" in line)
     terminalreporter.write_line("")
-    for line in _circumstances().splitlines():
+    terminalreporter.write_line(
+        f"wall-clock time of calls, imports and starts, else processor time; medians of {config.option.turns} turns, "
+        "spread from least to greatest"
+    )
+    for line in machine.lines(config.stash[MACHINE]):
         terminalreporter.write_line(line)
     for comparison in results.missed():
         terminalreporter.write_line(
             f"bound missed: {comparison.title} against {comparison.peer}, {results.bound(comparison)}", red=True
         )
-
-
-def _circumstances() -> str:
-    load = ", ".join(f"{figure:.2f}" for figure in os.getloadavg())
-    others = ", ".join(f"{name} {version(name)}" for name in ("ibind", "pycryptodome", "requests", "httpx", "aiohttp"))
-    versions = _core.versions()
-    return (
-        "wall-clock time of calls, imports and starts, else processor time; "
-        f"medians of {TURNS} turns, spread from least to greatest\n"
-        f"Python {platform.python_version()}, {ssl.OPENSSL_VERSION}; "
-        f"ours: {versions['openssl']}, {versions['libcurl']}; "
-        f"{pycurl.version.split(' zlib')[0]}; {others}; {os.cpu_count()} CPUs, load {load}"
-    )

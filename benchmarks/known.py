@@ -1,15 +1,20 @@
-"""One consumer with known answers, as ibkr_oauth and as ibind hold it. Nothing of ibind is changed."""
+"""One consumer with known answers, as ibkr_oauth and as ibind hold it. Nothing of ibind is changed.
+
+Each package is imported with the first use of what belongs to it: a process of one client has nothing else in its memory.
+"""
 
 from __future__ import annotations
 
 import json
 from base64 import b64decode
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ibind.oauth import oauth1a as ibind
+if TYPE_CHECKING:
+    from ibind.oauth import oauth1a as ibind
 
-from ibkr_oauth import AccessToken, Consumer, DHParameters, LiveSessionToken, PrivateKey, _core
+    from ibkr_oauth import AccessToken, Consumer, DHParameters, LiveSessionToken, PrivateKey, _core
 
 VECTORS = Path(__file__).parents[1] / "tests" / "vectors" / "vectors.json"
 
@@ -18,65 +23,132 @@ def _named(cases: list[dict[str, Any]], name: str) -> dict[str, Any]:
     return next(case for case in cases if case["id"] == name)
 
 
+def _from_vectors() -> dict[str, Any]:
+    vectors = json.loads(VECTORS.read_text())
+    token = _named(vectors["live_session_token"], "ffdhe2048/K_top_bit_set")
+    return {
+        "token": token,
+        "header": _named(vectors["hmac_requests"], "GET_portfolio_accounts"),
+        "group": vectors["dh_groups"][token["dh_group"]],
+        "secret": vectors["access_token_secrets"][token["access_token_secret"]],
+        "signing_pem": vectors["keys"]["signature"]["private_pkcs8_pem"],
+        "encryption_pem": vectors["keys"]["encryption"]["private_pkcs8_pem"],
+    }
+
+
 class Known:
-    """`token`, `request` and `header`: the vectors of one live session token, its request and one signed call."""
+    """`token`, `request` and `header`: the vectors of one live session token, its request and one signed call.
+
+    `folder` keeps them, and the keys in files, for processes that start later: they need not read all vectors.
+    """
 
     def __init__(self, folder: Path) -> None:
-        vectors = json.loads(VECTORS.read_text())
-        self.token = _named(vectors["live_session_token"], "ffdhe2048/K_top_bit_set")
+        self.folder = folder
+        kept = folder / "known.json"
+        if not kept.exists():
+            kept.write_text(json.dumps(_from_vectors()))
+        case = json.loads(kept.read_text())
+        self.token: dict[str, Any] = case["token"]
         self.request: dict[str, str] = self.token["request"]
-        self.header = _named(vectors["hmac_requests"], "GET_portfolio_accounts")
-        self.group = vectors["dh_groups"][self.token["dh_group"]]
-        self.secret = vectors["access_token_secrets"][self.token["access_token_secret"]]
-        keys = vectors["keys"]
-        self.signing_pem: str = keys["signature"]["private_pkcs8_pem"]
-        self.encryption_pem: str = keys["encryption"]["private_pkcs8_pem"]
-        self._load_ours()
-        self._load_ibind(folder)
+        self.header: dict[str, str] = case["header"]
+        self.group: dict[str, Any] = case["group"]
+        self.secret: dict[str, str] = case["secret"]
+        self.signing_pem: str = case["signing_pem"]
+        self.encryption_pem: str = case["encryption_pem"]
+        self.realm = self.request["realm"]
 
-    def _load_ours(self) -> None:
-        self.signing_key = PrivateKey.load(self.signing_pem)
-        self.encryption_key = PrivateKey.load(self.encryption_pem)
-        self.signing_core = _core.RSAKey.load(self.signing_pem.encode())
-        self.dh_params = DHParameters.load(self.group["pem"])
-        self.access_token = AccessToken(self.request["oauth_token"], self.secret["encrypted_base64"])
-        self.consumer = self.new_consumer()
-        self.live_session_token = LiveSessionToken(
+    # --- Ours ---
+
+    @cached_property
+    def signing_key(self) -> PrivateKey:
+        from ibkr_oauth import PrivateKey
+
+        return PrivateKey.load(self.signing_pem)
+
+    @cached_property
+    def encryption_key(self) -> PrivateKey:
+        from ibkr_oauth import PrivateKey
+
+        return PrivateKey.load(self.encryption_pem)
+
+    @cached_property
+    def signing_core(self) -> _core.RSAKey:
+        from ibkr_oauth import _core
+
+        return _core.RSAKey.load(self.signing_pem.encode())
+
+    @cached_property
+    def dh_params(self) -> DHParameters:
+        from ibkr_oauth import DHParameters
+
+        return DHParameters.load(self.group["pem"])
+
+    @cached_property
+    def access_token(self) -> AccessToken:
+        from ibkr_oauth import AccessToken
+
+        return AccessToken(self.request["oauth_token"], self.secret["encrypted_base64"])
+
+    @cached_property
+    def consumer(self) -> Consumer:
+        return self.new_consumer()
+
+    @cached_property
+    def live_session_token(self) -> LiveSessionToken:
+        from ibkr_oauth import LiveSessionToken
+
+        return LiveSessionToken(
             self.header["live_session_token"],
             consumer_key=self.consumer.key,
             access_token=self.header["oauth_token"],
         )
 
     def new_consumer(self) -> Consumer:
-        return Consumer(
-            self.token["consumer_key"],
-            self.signing_key,
-            self.encryption_key,
-            self.dh_params,
-            realm=self.request["realm"],
-        )
+        from ibkr_oauth import Consumer
 
-    def _load_ibind(self, folder: Path) -> None:
-        """With its keys in files, as its documentation has it."""
-        signing, encryption = folder / "signing.pem", folder / "encryption.pem"
-        signing.write_text(self.signing_pem)
-        encryption.write_text(self.encryption_pem)
-        self._ibind_settings = {
-            "access_token": self.request["oauth_token"],
-            "access_token_secret": self.secret["encrypted_base64"],
-            "consumer_key": self.token["consumer_key"],
-            "dh_prime": self.group["prime_hex"],
-            "dh_generator": str(self.group["generator"]),
-            "encryption_key_fp": str(encryption),
-            "signature_key_fp": str(signing),
-            "realm": self.request["realm"],
-        }
-        self.ibind_config = self.new_ibind_config()
-        self.ibind_signing_key = ibind.read_private_key(str(signing))
-        self.ibind_encryption_key = ibind.read_private_key(str(encryption))
+        key = self.token["consumer_key"]
+        return Consumer(key, self.signing_key, self.encryption_key, self.dh_params, realm=self.realm)
+
+    # --- ibind's, with its keys in files, as its documentation has it ---
+
+    @cached_property
+    def ibind_config(self) -> ibind.OAuth1aConfig:
+        return self.new_ibind_config()
+
+    @cached_property
+    def ibind_signing_key(self) -> Any:
+        from ibind.oauth import oauth1a
+
+        return oauth1a.read_private_key(self._file("signing.pem", self.signing_pem))
+
+    @cached_property
+    def ibind_encryption_key(self) -> Any:
+        from ibind.oauth import oauth1a
+
+        return oauth1a.read_private_key(self._file("encryption.pem", self.encryption_pem))
 
     def new_ibind_config(self, **settings: Any) -> ibind.OAuth1aConfig:
-        return ibind.OAuth1aConfig(**self._ibind_settings, **settings)
+        from ibind.oauth import oauth1a
+
+        return oauth1a.OAuth1aConfig(
+            access_token=self.request["oauth_token"],
+            access_token_secret=self.secret["encrypted_base64"],
+            consumer_key=self.token["consumer_key"],
+            dh_prime=self.group["prime_hex"],
+            dh_generator=str(self.group["generator"]),
+            encryption_key_fp=self._file("encryption.pem", self.encryption_pem),
+            signature_key_fp=self._file("signing.pem", self.signing_pem),
+            realm=self.realm,
+            **settings,
+        )
+
+    def _file(self, name: str, text: str) -> str:
+        path = self.folder / name
+        if not path.exists():
+            path.write_text(text)
+        return str(path)
+
+    # --- Anybody's ---
 
     @property
     def exponent(self) -> int:
@@ -85,11 +157,11 @@ class Known:
     def request_pairs(self, challenge: str) -> dict[str, str]:
         """The parameters of the live session token request."""
         return {
-            "oauth_consumer_key": self.consumer.key,
+            "oauth_consumer_key": self.token["consumer_key"],
             "oauth_nonce": self.request["nonce"],
             "oauth_signature_method": "RSA-SHA256",
             "oauth_timestamp": self.request["timestamp"],
-            "oauth_token": self.access_token.token,
+            "oauth_token": self.request["oauth_token"],
             "diffie_hellman_challenge": challenge,
         }
 

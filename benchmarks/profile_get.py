@@ -24,14 +24,22 @@ from ibkr_oauth.steps import Send
 from ibkr_oauth.transport import Transport, answer, transport_options
 
 from . import peers
-from .bench_async import CLIENTS as ASYNC_CLIENTS
-from .bench_async import InLoop
-from .bench_calls import PATH
 from .known import Known
 from .native import Server
 
+PATH = peers.PATHS["keep-alive"]
 TURNS = 41
 CALLS = 100
+
+#: Each adds one layer to the one before.
+LAYERS = (
+    "bare pycurl",
+    "HttpClient.send",
+    "the same, a ready header",
+    "signed on its way",
+    "and Transport, Response",
+    "Session.get",
+)
 
 Call = Callable[[], object]
 
@@ -56,7 +64,7 @@ def layers(server: Server, known: Known) -> Iterator[dict[str, tuple[Call, Call 
     url = server.base_url + PATH
     signer = Signer(known.consumer, known.live_session_token)
     header = list(signer.sign("GET", url).headers.items())
-    bare = peers.BarePycurl(server, known)
+    bare = peers.Pycurl(server, known)
     client = _core.HttpClient(**peers.core_options(server))
     transport = Transport(transport_options(ca_file=server.ca_file))
 
@@ -76,17 +84,15 @@ def layers(server: Server, known: Known) -> Iterator[dict[str, tuple[Call, Call 
         canned: Any = Canned(session.get(PATH))
         options = peers.session_options(server, known) | {"transport": canned}
         with Session(known.consumer, known.access_token, **options) as alone:
-            yield {
-                "bare pycurl": (lambda: bare.get(PATH), None),
-                "HttpClient.send": (lambda: send([]), None),
-                "the same, a ready header": (lambda: send(header), None),
-                "signed on its way": (send_signed, lambda: step().signed()),
-                "and Transport, Response": (
-                    lambda: transport.perform(step()),
-                    lambda: (step().signed(), canned.send("GET", url)),
-                ),
-                "Session.get": (lambda: session.get(PATH), lambda: alone.get(PATH)),
-            }
+            pairs: tuple[tuple[Call, Call | None], ...] = (
+                (lambda: bare.get(PATH), None),
+                (lambda: send([]), None),
+                (lambda: send(header), None),
+                (send_signed, lambda: step().signed()),
+                (lambda: transport.perform(step()), lambda: (step().signed(), canned.send("GET", url))),
+                (lambda: session.get(PATH), lambda: alone.get(PATH)),
+            )
+            yield dict(zip(LAYERS, pairs, strict=True))
     bare.close()
     transport.close()
 
@@ -131,9 +137,9 @@ def main() -> None:
             if arguments.functions:
                 print_functions(calls["Session.get"][0], 2000)
         if arguments.flight:
-            one = InLoop(ASYNC_CLIENTS["ours"](server, known))
-            one.calls(128, 64)
-            print_functions(lambda: one.calls(2048, 64), 1)
+            one = peers.InLoop(peers.AsyncOurs(server, known))
+            one.calls(PATH, 128, 64)
+            print_functions(lambda: one.calls(PATH, 2048, 64), 1)
             one.close()
 
 

@@ -4,8 +4,8 @@
  *   server CERTIFICATE KEY     two PEM files; prints its port, ends when standard input does
  *
  * It reads requests without a body, and answers every path with the same JSON, except those that end in /echo: there it answers
- * the head of the request as a JSON string, so that a test can see what each client really sends. It verifies no signature,
- * since its own time is part of every figure.
+ * the head of the request as a JSON string, so that a test can see what each client really sends. Behind the answer to a path
+ * that ends in /close it ends the connection. It verifies no signature, since its own time is part of every figure.
  */
 #ifndef _POSIX_C_SOURCE
 #define _POSIX_C_SOURCE 200809L
@@ -101,20 +101,22 @@ static size_t quote(char *out, const char *text, size_t len)
     return (size_t)(end - out);
 }
 
-static int asks_for_echo(const char *head)
+/* `name` with the space behind it. */
+static int asks_for(const char *head, const char *name)
 {
     const char *line_end = strstr(head, "\r\n");
-    const char *name = strstr(head, "/echo ");
-    return name != NULL && name < line_end;
+    const char *found = strstr(head, name);
+    return found != NULL && found < line_end;
 }
 
-/* One record of TLS and one call of the kernel. */
+/* One record of TLS and one call of the kernel. False where the connection is to end. */
 static int answer(struct connection *connection, size_t head_len)
 {
     static char echo[MAX_BODY_SIZE];
     const char *body = accounts;
     size_t body_len = sizeof accounts - 1;
-    if (asks_for_echo(connection->head)) {
+    int closes = asks_for(connection->head, "/close ");
+    if (asks_for(connection->head, "/echo ")) {
         body = echo;
         body_len = quote(echo, connection->head, head_len);
     }
@@ -128,10 +130,14 @@ static int answer(struct connection *connection, size_t head_len)
                        "Cache-Control: no-cache, no-store\r\n"
                        "Vary: Origin\r\n"
                        "Date: %s\r\n"
-                       "Connection: keep-alive\r\n\r\n",
-                       body_len, connection->date);
+                       "Connection: %s\r\n\r\n",
+                       body_len, connection->date, closes ? "close" : "keep-alive");
     memcpy(connection->answer + len, body, body_len);
-    return SSL_write(connection->ssl, connection->answer, len + (int)body_len) > 0;
+    int written = SSL_write(connection->ssl, connection->answer, len + (int)body_len) > 0;
+    if (closes) {
+        SSL_shutdown(connection->ssl);
+    }
+    return written && !closes;
 }
 
 /* What has arrived; false once the client has gone, or has sent what is no request. */
