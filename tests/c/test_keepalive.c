@@ -4,8 +4,8 @@
 #endif
 #include "support_engine.h"
 
-#include "ibk/platform.h"
 #include "ibk/keepalive.h"
+#include "ibk/platform.h"
 
 #include <inttypes.h>
 #include <openssl/core_names.h>
