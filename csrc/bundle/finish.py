@@ -69,11 +69,17 @@ def finish_wheel(wheel: Path, bundle: Path, folder: Path) -> Path:
 def finish_sdist(sdist: Path, folder: Path) -> Path:
     packed = io.BytesIO()
     with tarfile.open(sdist) as old, tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as new:
+        files = sorted(name.partition("/")[2] for name in old.getnames() if old.getmember(name).isfile())
         for member in sorted(old.getmembers(), key=lambda member: member.name):
             member.mtime, member.uid, member.gid, member.uname, member.gname = EPOCH, 0, 0, "", ""
             member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
             member.pax_headers = {}
-            new.addfile(member, old.extractfile(member) if member.isfile() else None)
+            content = old.extractfile(member) if member.isfile() else None
+            if member.name.endswith(".egg-info/SOURCES.txt"):
+                # What is in here now: setuptools packs a setup.cfg that it lists the next time only.
+                content = io.BytesIO("".join(f"{name}\n" for name in files).encode())
+                member.size = len(content.getbuffer())
+            new.addfile(member, content)
     finished = folder / sdist.name
     with finished.open("wb") as file, gzip.GzipFile("", "wb", 9, file, mtime=EPOCH) as compressed:
         compressed.write(packed.getvalue())

@@ -8,7 +8,7 @@ from pathlib import Path
 from finish import finish_sdist
 from setuptools import build_meta
 
+target = Path(sys.argv[1])  # setuptools puts its own words there
+target.mkdir(parents=True, exist_ok=True)
 with tempfile.TemporaryDirectory() as folder:
-    packed = build_meta.build_sdist(folder)
-    Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
-    print(finish_sdist(Path(folder, packed), Path(sys.argv[1])))
+    print(finish_sdist(Path(folder, build_meta.build_sdist(folder)), target))

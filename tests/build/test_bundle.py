@@ -117,11 +117,13 @@ def test_an_sdist_is_the_same_whoever_packed_it_and_when(finish, tmp_path):
         with tarfile.open(sdist, "w:gz") as archive:
             for name in names:
                 member = tarfile.TarInfo(name)
-                member.size, member.mtime, member.uid, member.uname, member.mode = 3, mtime, uid, f"u{uid}", 0o640
-                archive.addfile(member, io.BytesIO(b"abc"))
+                content = str(mtime).encode() if name.endswith("SOURCES.txt") else b"abc"
+                member.size, member.mtime, member.uid, member.uname, member.mode = len(content), mtime, uid, f"u{uid}", 0o640
+                archive.addfile(member, io.BytesIO(content))
         return finish("sdist", sdist, into=f"sdist-{uid}").read_bytes()
 
-    assert packed(["a/b", "a/c"], 1, 0) == packed(["a/c", "a/b"], 1_000_000_000, 1000)
+    listing = "a/x.egg-info/SOURCES.txt"
+    assert packed(["a/b", "a/c", listing], 1, 0) == packed([listing, "a/c", "a/b"], 1_000_000_000, 1000)
 
 
 def test_every_pinned_package_has_its_files(project):

@@ -90,19 +90,19 @@ def test_licences_and_parts_are_listed(wheel):
 BOTH = """
 import sys
 order, url, ca_file = sys.argv[1:]
-host, port = url.removeprefix("https://").split("/")[0].split(":")
+host, port = url.split("/")[2].split(":")
 
 def theirs():
     import http.client, ssl
     connection = http.client.HTTPSConnection(host, int(port), context=ssl.create_default_context(cafile=ca_file), timeout=30)
-    connection.request("GET", "/tickle")
+    connection.request("GET", "/" + url.split("/", 3)[3], headers={"User-Agent": "both/1"})
     assert connection.getresponse().status == 401
 
 def ours():
     from ibkr_oauth import _core
     client = _core.HttpClient(user_agent="both/1", ca_file=ca_file)
     for _ in range(3):
-        assert client.send("GET", url + "/tickle", [], None, True, 30000)[0] == 401
+        assert client.send("GET", url, [], None, True, 30000)[0] == 401
     assert len(_core.nonce()) == 32
 
 for who in order * 2:
@@ -116,17 +116,21 @@ print(ssl.OPENSSL_VERSION, "|", _core.versions()["openssl"])
 @pytest.mark.parametrize("order", ["to", "ot"])
 def test_it_lives_beside_the_openssl_of_python(run, folder, site, order):
     with Sandbox(tls=True) as sandbox:
-        url = sandbox.base_url.partition("/v1")[0]
-        arguments = (order, url, sandbox.ca_file)
+        arguments = (order, f"{sandbox.base_url}/tickle", sandbox.ca_file)
         printed = run(sys.executable, "-c", BOTH, *arguments, cwd=folder, PYTHONPATH=str(site)).stdout
     theirs, ours = printed.strip().split(" | ")
     assert theirs != ours, "Python has the very version that is bundled: this proves nothing here"
 
 
-def test_whoever_makes_it_gets_the_same(run, project, folder, wheel):
-    """Another folder, another time, another zone, and everything compiled anew, from an sdist."""
+@pytest.fixture(scope="session")
+def sdist(run, folder: Path) -> Path:
     run("make", "sdist", f"DIST={folder}")
     (sdist,) = folder.glob("*.tar.gz")
+    return sdist
+
+
+def test_whoever_makes_it_gets_the_same(run, project, folder, wheel, sdist):
+    """Another folder, another time, another zone, and everything compiled anew, from an sdist."""
     other = folder / "elsewhere"
     other.mkdir()
     run("tar", "xf", sdist, "-C", other, "--strip-components=1")
@@ -140,9 +144,7 @@ def test_whoever_makes_it_gets_the_same(run, project, folder, wheel):
     assert (other / "dist" / sdist.name).read_bytes() == sdist.read_bytes()
 
 
-def test_the_sdist_builds_without_a_network(run, folder):
-    run("make", "sdist", f"DIST={folder}")
-    (sdist,) = folder.glob("*.tar.gz")
+def test_the_sdist_builds_without_a_network(run, folder, sdist):
     pip = (sys.executable, "-m", "pip", "install", "--no-index", "--no-build-isolation", "--no-deps")
     run("unshare", "--map-root-user", "--net", *pip, "--target", folder / "from-sdist", sdist)
     where = "from ibkr_oauth import _core; print(_core.__file__)"
