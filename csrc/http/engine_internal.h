@@ -73,6 +73,7 @@ struct ibk_engine {
     struct pollfd *polled; /* [0] is the wake-up */
     struct pollfd *ready;  /* of the last poll */
     size_t polled_count;
+    size_t ready_count;
     size_t polled_room; /* of both */
     int64_t swept_us;
     /* set once: */
