@@ -1,5 +1,6 @@
 """One wheel, built with the lowest Python, serves every newer one, subinterpreters included."""
 
+import os
 import platform
 import shutil
 import sys
@@ -15,7 +16,7 @@ from ibkr_oauth.sandbox import Sandbox
 pytestmark = pytest.mark.timeout(300)
 
 # In an interpreter with a GIL of its own; the module that makes one has another name since 3.13.
-SUBINTERPRETER = '''
+SUBINTERPRETER = """
 import sys
 code = sys.argv[1]
 if sys.version_info >= (3, 13):
@@ -28,7 +29,7 @@ else:
     made = interpreters.create(isolated=True)
     interpreters.run_string(made, code)
 interpreters.destroy(made)
-'''
+"""
 BINDING = """
 from ibkr_oauth import _core
 assert _core.percent_encode("a b/\u00fc") == "a%20b%2F%C3%BC"
@@ -68,6 +69,9 @@ def folder(project: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def wheel(run, folder: Path) -> Path:
+    """The one that IBKR_OAUTH_WHEEL names, or one that is built here."""
+    if given := os.environ.get("IBKR_OAUTH_WHEEL"):
+        return Path(given).absolute()
     run("make", "wheel", f"DIST={folder}")
     (wheel,) = folder.glob("*.whl")
     return wheel
