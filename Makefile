@@ -21,7 +21,7 @@ define quietly
 endef
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1#/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "make %-12s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1#/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "make %-20s %s\n", $$1, $$2 }'
 
 demo: .venv/demo build/done/extension ## every leg of the log-in against the sandbox, shown step by step
 	@$(BIN)/ibkr-oauth demo
@@ -42,8 +42,40 @@ bench-report: .venv/all build/done/extension ## page and plots in docs/, from th
 check-c: build/done/test ## the unit tests of the C core
 	@$(MAKE) -C csrc -j$$(getconf _NPROCESSORS_ONLN) check
 
-check-asan: build/done/test ## the same under the address and undefined behaviour sanitizers
-	@$(MAKE) -C csrc -j$$(getconf _NPROCESSORS_ONLN) check SAN=address,undefined
+# Slow proof. What each of them shows, and what not: docs/proof.md.
+
+WATCHED := $(BIN)/python tests/watched/run.py
+CHECK = $(MAKE) -C csrc -j$$(getconf _NPROCESSORS_ONLN) check
+
+check-asan: build/done/test .venv/all ## C and Python tests under the address, leak and undefined behaviour sanitizers
+	@$(CHECK) SAN=address,undefined
+	@$(WATCHED) asan $(PATHS)
+
+check-ubsan: build/done/test .venv/all ## C tests, and those of the binding, under the undefined behaviour sanitizer alone
+	@$(CHECK) SAN=undefined
+	@$(WATCHED) ubsan $(PATHS)
+
+check-tsan: build/done/test ## C tests under the thread sanitizer
+	@$(CHECK) SAN=thread
+
+check-valgrind: build/done/test build/done/analyze .venv/made ## C tests, and those of the binding, under valgrind's memcheck
+	@$(MAKE) -C csrc memcheck
+	@$(WATCHED) valgrind $(PATHS)
+
+check-references: build/done/analyze .venv/made ## the binding in a debug build of Python: references and native handles after each test
+	@$(WATCHED) references $(PATHS)
+
+check-constant-time: build/done/test ## our own handling of secrets takes the same time for all of them
+	@$(MAKE) -C csrc constant-time
+
+matrix: build/done/test .venv/all build/freethreaded/made ## WHEEL, or one built here, on every CPython of this machine; the binding without a GIL
+	@IBKR_OAUTH_WHEEL='$(WHEEL)' $(BIN)/python -m pytest tests/build/test_wheel.py
+	@$(WATCHED) threads
+
+analyze: build/done/analyze lint-tidy ## gcc -fanalyzer, cppcheck and clang-tidy over all of our C
+	$(call quietly,gcc -fanalyzer,CC=gcc CFLAGS=-fanalyzer $(BIN)/python setup.py -q build_ext --force \
+	    --build-lib build/analyzed --build-temp build/analyzed/objects)
+	cppcheck -q --std=c11 --enable=warning,performance,portability --error-exitcode=1 -Icsrc/include $(SOURCES)
 
 fuzz: build/done/fuzz .venv/fuzz build/done/extension ## all that takes text from outside: FUZZ="--cpu-seconds 600 --jobs 2 url"
 	@$(MAKE) -C csrc -j$$(getconf _NPROCESSORS_ONLN) fuzzers CC="$${CLANG:-clang}"
@@ -120,7 +152,7 @@ clean: ## removes everything that make made, .venv too
 
 # Set-up: done once, and again when what it depends on changes.
 
-build/done/build build/done/test build/done/fuzz build/done/afl build/done/wheel: build/done/%: csrc/tools/system.sh csrc/tools/pythons.sh
+build/done/build build/done/test build/done/fuzz build/done/afl build/done/wheel build/done/analyze build/done/matrix: build/done/%: csrc/tools/system.sh csrc/tools/pythons.sh
 	$(call quietly,looking for compiler and libraries ($*),csrc/tools/system.sh $*)
 	@touch $@
 
@@ -128,6 +160,10 @@ build/done/build build/done/test build/done/fuzz build/done/afl build/done/wheel
 build/done/browser: csrc/tools/system.sh
 	@mkdir -p build/log build/done && echo '-- looking for a browser' && csrc/tools/system.sh browser >build/log/browser.log 2>&1 && touch $@ || \
 	    tail -n 8 build/log/browser.log
+
+build/freethreaded/made: csrc/tools/freethreaded.sh | build/done/matrix
+	$(call quietly,building CPython without a GIL,csrc/tools/freethreaded.sh build/freethreaded)
+	@touch $@
 
 .venv/made: | build/done/build
 	$(call quietly,making .venv,"$${PYTHON:-$$(csrc/tools/pythons.sh | awk '/builds/ { print $$2; exit }')}" -m venv --clear .venv \

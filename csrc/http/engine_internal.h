@@ -70,6 +70,7 @@ struct ibk_engine {
     ibk_polled *polled; /* [0] is the wake-up */
     ibk_polled *ready;  /* of the last poll */
     size_t polled_count;
+    size_t ready_count;
     size_t polled_room; /* of both */
     int64_t swept_us;
     /* set once: */

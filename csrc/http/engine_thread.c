@@ -23,6 +23,9 @@ static bool make_room(struct ibk_engine *engine, size_t room)
     if (engine->polled_count > 0) {
         memcpy(polled, engine->polled, engine->polled_count * sizeof *polled);
     }
+    if (engine->ready_count > 0) { /* they may be being served */
+        memcpy(ready, engine->ready, engine->ready_count * sizeof *ready);
+    }
     ibk_free(engine->polled);
     ibk_free(engine->ready);
     engine->polled = polled;
@@ -397,7 +400,7 @@ static int fall_asleep(struct ibk_engine *engine)
 }
 
 /* What is ready is copied, since libcurl changes its mind about what to poll while it is served. */
-static size_t sleep_and_wake(struct ibk_engine *engine)
+static void sleep_and_wake(struct ibk_engine *engine)
 {
     int timeout_ms = fall_asleep(engine);
     ibk_engine_exit();
@@ -406,19 +409,18 @@ static size_t sleep_and_wake(struct ibk_engine *engine)
     ibk_engine_lock();
     engine->asleep = false;
     ibk_engine_unlock();
-    size_t ready = 0;
+    engine->ready_count = 0;
     for (size_t i = 0; count > 0 && i < engine->polled_count; i++) {
         if (engine->polled[i].revents != 0) {
-            engine->ready[ready++] = engine->polled[i];
+            engine->ready[engine->ready_count++] = engine->polled[i];
         }
     }
-    return ready;
 }
 
-static void serve(struct ibk_engine *engine, size_t ready)
+static void serve(struct ibk_engine *engine)
 {
     int running;
-    for (size_t i = 0; i < ready; i++) {
+    for (size_t i = 0; i < engine->ready_count; i++) {
         ibk_polled end = engine->ready[i]; /* the list may move */
         if (end.fd == engine->wake.read_end) {
             ibk_wake_clear(&engine->wake);
@@ -466,7 +468,8 @@ void *ibk_engine_run(void *argument)
         clear_away_dropped(engine);
         begin_incoming(engine);
         run_due_tasks(engine);
-        serve(engine, sleep_and_wake(engine));
+        sleep_and_wake(engine);
+        serve(engine);
         collect_finished(engine);
         sweep(engine);
         ibk_http_forget_openssl_errors();

@@ -1,5 +1,5 @@
 #!/bin/sh
-# system.sh build|test|fuzz|afl|browser|wheel: sees to it that the system has what the package is built with, its C is tested with, and so on.
+# system.sh build|test|fuzz|afl|browser|wheel|analyze|matrix: sees to it that the system has what the package is built with, its C is tested with, and so on.
 # Nothing missing: does nothing. As root on Debian or Ubuntu: installs it. Elsewhere: says what to install, and fails.
 set -eu
 tools=$(dirname "$0")
@@ -16,6 +16,21 @@ missing() {
         command -v zsh || echo "zsh" >&3
         found cmocka
         found jansson
+        command -v valgrind || echo "valgrind" >&3
+    fi
+    if [ "$1" = analyze ]; then
+        command -v cppcheck || echo "cppcheck" >&3
+        command -v valgrind || echo "valgrind" >&3
+        /usr/bin/python3 -c 'import ensurepip, venv' || echo "the system's Python with venv" >&3
+        [ -e "$(/usr/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
+            echo "the headers of the system's Python" >&3
+        command -v /usr/bin/python3-dbg || echo "the debug build of the system's Python" >&3
+    fi
+    if [ "$1" = matrix ]; then
+        command -v dpkg-source || echo "dpkg-dev" >&3
+        for library in zlib libffi libssl; do
+            found "$library"
+        done
     fi
     if [ "$1" = wheel ]; then
         command -v dpkg-source || echo "dpkg-source" >&3
@@ -39,9 +54,19 @@ debian="build-essential pkg-config libssl-dev libcurl4-openssl-dev"
 fedora="gcc make pkgconf-pkg-config openssl-devel libcurl-devel"
 homebrew="pkgconf openssl@3 curl"
 if [ "$1" = test ]; then
-    debian="$debian binutils libcmocka-dev libjansson-dev zsh"
-    fedora="$fedora binutils libcmocka-devel jansson-devel zsh"
+    debian="$debian binutils libcmocka-dev libjansson-dev valgrind zsh"
+    fedora="$fedora binutils libcmocka-devel jansson-devel valgrind zsh"
     homebrew="$homebrew binutils cmocka jansson zsh"
+fi
+if [ "$1" = analyze ]; then
+    debian="$debian cppcheck valgrind python3-dev python3-venv python3-dbg"
+    fedora="$fedora cppcheck valgrind python3-devel python3-debug"
+    homebrew="$homebrew cppcheck"
+fi
+if [ "$1" = matrix ]; then
+    debian="$debian debian-archive-keyring dpkg-dev libffi-dev zlib1g-dev"
+    fedora="$fedora dpkg-dev libffi-devel zlib-devel"
+    homebrew="$homebrew libffi"
 fi
 if [ "$1" = fuzz ]; then
     debian="$debian clang libclang-rt-dev"

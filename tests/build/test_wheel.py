@@ -1,5 +1,6 @@
 """One wheel, built with the lowest Python, serves every newer one, subinterpreters included."""
 
+import os
 import platform
 import shutil
 import sys
@@ -68,6 +69,9 @@ def folder(project: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def wheel(run, folder: Path) -> Path:
+    """The one that IBKR_OAUTH_WHEEL names, or one that is built here."""
+    if given := os.environ.get("IBKR_OAUTH_WHEEL"):
+        return Path(given).absolute()
     run("make", "wheel-system", f"DIST={folder}")
     (wheel,) = folder.glob("*.whl")
     return wheel

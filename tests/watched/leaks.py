@@ -1,0 +1,104 @@
+"""A pytest plugin: after each test nothing of the C core is left, neither blocks nor descriptors nor, in a debug build of
+Python, references.
+
+What a fixture of a module or a session makes may stay.
+"""
+
+import gc
+import itertools
+import logging
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from _pytest.runner import runtestprotocol
+
+from ibkr_oauth import _core
+
+WARM_UP, ROUNDS = 3, 4
+PATIENCE = 3.0  # seconds for threads that are on their way out
+
+
+def counts() -> dict[str, int]:
+    descriptors = sum(1 for _ in Path("/proc/self/fd").iterdir()) if sys.platform == "linux" else 0
+    return {"native allocations": _core._live_allocations(), "descriptors": descriptors}
+
+
+class Leaks:
+    """Counts before and after each test."""
+
+    def __init__(self) -> None:
+        self.kept = dict.fromkeys(counts(), 0)  # by fixtures that outlive their test
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Generator[None, object, object]:
+        before = counts()
+        result = yield
+        if fixturedef.scope != "function":
+            after = counts()
+            for name, count in before.items():
+                self.kept[name] += max(0, after[name] - count)
+        return result
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        self.kept = dict.fromkeys(self.kept, 0)
+        self.before = counts()
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Generator[None, object, object]:
+        result = yield
+        getattr(item, "funcargs", {}).clear()  # else pytest itself keeps them a little longer
+        until = time.monotonic() + PATIENCE
+        while left := self.left():
+            if time.monotonic() > until:
+                pytest.fail(f"left behind by {item.nodeid}: {left}", pytrace=False)
+            time.sleep(0.02)
+        return result
+
+    def left(self) -> dict[str, int]:
+        # An exception that a parameter or a log record holds has the frames of all who raised it: not ours to count.
+        for thing in gc.get_objects():
+            if isinstance(thing, BaseException):
+                thing.__traceback__ = None
+            elif isinstance(thing, logging.LogRecord):
+                thing.exc_info = None
+        gc.collect()
+        after = counts()
+        grown = {name: after[name] - count - self.kept[name] for name, count in self.before.items()}
+        return {name: count for name, count in grown.items() if count > 0}
+
+
+class References:
+    """Runs each test several times; references that grow with every run are a leak."""
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        totals = [0] * (WARM_UP + ROUNDS)
+        for number in range(len(totals)):
+            last = number == len(totals) - 1
+            reports = runtestprotocol(item, log=False, nextitem=nextitem if last else None)  # None: all is made anew
+            if last or any(report.outcome != "passed" for report in reports):
+                break
+            reports = []  # they would count
+            gc.collect()
+            totals[number] = sys.gettotalrefcount()  # type: ignore[attr-defined]
+        grown = [after - before for before, after in itertools.pairwise(totals[WARM_UP - 1 : -1])]
+        if last and min(grown) > 0:
+            reports[-1].outcome = "failed"
+            reports[-1].longrepr = f"references that grow with every run of {item.nodeid}: {grown}"
+        for report in reports:
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Leaks())
+    if hasattr(sys, "gettotalrefcount"):
+        config.pluginmanager.register(References())
