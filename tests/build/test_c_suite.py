@@ -14,7 +14,8 @@ def test_every_program_passes(run, project, sanitizers):
     output = run("make", "-C", "csrc", jobs, "check", f"SAN={sanitizers}").stdout
 
     passed = dict(re.findall(r"^(test_\w+): (\d+) passed$", output, flags=re.MULTILINE))
-    assert passed.keys() == {file.stem for file in (project / "tests" / "c").glob("test_*.c")}
+    programs = {file.stem for file in (project / "tests" / "c").glob("test_*.c")}
+    assert passed.keys() == (programs - {"test_wiped"} if sanitizers else programs)  # see csrc/Makefile
     assert passed
     assert all(int(count) > 0 for count in passed.values())
 
