@@ -98,28 +98,39 @@ static ibk_code apply(struct ibk_http_handle *handle, const char *file, const ch
     return IBK_OK;
 }
 
+/* Once for a handle: whoever takes the file away later does not end what works. */
+static ibk_code look_up(struct ibk_http_handle *handle, struct ibk_error *err)
+{
+    const struct ibk_http_settings *settings = handle->settings;
+    ibk_code code = IBK_OK;
+    if (settings->ca_file != NULL && !is_file(settings->ca_file)) {
+        return ibk_fail(err, IBK_E_CA_MISSING, "ibk_http_send", "certificate authorities: cannot read the file %.180s",
+                        settings->ca_file);
+    }
+    if (settings->ca_path != NULL && !ibk_directory_is_readable(settings->ca_path)) {
+        return ibk_fail(err, IBK_E_CA_MISSING, "ibk_http_send", "certificate authorities: cannot read the directory %.180s",
+                        settings->ca_path);
+    }
+    if (settings->ca_file == NULL && settings->ca_path == NULL) {
+        code = ibk_http_find_ca(handle->ca_file, sizeof handle->ca_file, handle->ca_path, sizeof handle->ca_path, err);
+    }
+    handle->ca_known = code == IBK_OK;
+    return code;
+}
+
 ibk_code ibk_http_ca_apply(struct ibk_http_handle *handle, struct ibk_error *err)
 {
-    char file[1024];
-    char path[1024];
-
+    const struct ibk_http_settings *settings = handle->settings;
     if (handle->ca_ready) {
         return IBK_OK;
     }
-    if (handle->settings->ca_file != NULL && !is_file(handle->settings->ca_file)) {
-        return ibk_fail(err, IBK_E_CA_MISSING, "ibk_http_send", "certificate authorities: cannot read the file %.180s",
-                        handle->settings->ca_file);
-    }
-    if (handle->settings->ca_path != NULL && !ibk_directory_is_readable(handle->settings->ca_path)) {
-        return ibk_fail(err, IBK_E_CA_MISSING, "ibk_http_send", "certificate authorities: cannot read the directory %.180s",
-                        handle->settings->ca_path);
-    }
-    if (handle->settings->ca_file != NULL || handle->settings->ca_path != NULL) {
-        return apply(handle, handle->settings->ca_file, handle->settings->ca_path, err);
-    }
-    ibk_code code = ibk_http_find_ca(file, sizeof file, path, sizeof path, err);
+    ibk_code code = handle->ca_known ? IBK_OK : look_up(handle, err);
     if (code != IBK_OK) {
         return code;
     }
-    return apply(handle, file[0] != '\0' ? file : NULL, path[0] != '\0' ? path : NULL, err);
+    if (settings->ca_file != NULL || settings->ca_path != NULL) {
+        return apply(handle, settings->ca_file, settings->ca_path, err);
+    }
+    return apply(handle, handle->ca_file[0] != '\0' ? handle->ca_file : NULL, handle->ca_path[0] != '\0' ? handle->ca_path : NULL,
+                 err);
 }

@@ -92,7 +92,10 @@ struct ibk_http_handle {
     bool shares_connections;     /* with other handles, so that a kept one is looked at just before it is written to */
     void *owner;                 /* of several handles: who has this one. libcurl has the handle itself, CURLOPT_PRIVATE */
     bool used;                   /* the easy handle, in an exchange */
-    bool ca_ready;
+    bool ca_known;               /* the authorities were looked up, and are in the settings or here */
+    bool ca_ready;               /* the easy handle has them */
+    char ca_file[1024];
+    char ca_path[1024];
     enum { IBK_SCHEME_NONE, IBK_SCHEME_HTTP, IBK_SCHEME_HTTPS } scheme; /* what the handle is set up for */
     struct ibk_buf url;         /* and request target, with a NUL each; kept for its memory, as the next two are */
     struct ibk_buf header_text; /* "Name: value\0" lines */

@@ -25,8 +25,22 @@ from .conftest import Connect
 from .reference import Client, exchange
 
 
+def _running() -> set[str]:
+    return {one.name for one in threading.enumerate() if one.name.startswith("ibkr-sandbox")}
+
+
+_OTHERS: set[str] = set()  # of other tests, that may be running still
+
+
+@pytest.fixture(autouse=True)
+def _note_others() -> None:
+    _OTHERS.clear()
+    _OTHERS.update(_running())
+
+
 def sandbox_threads() -> list[str]:
-    return [one.name for one in threading.enumerate() if one.name.startswith("ibkr-sandbox")]
+    """Those that were started in this test."""
+    return sorted(_running() - _OTHERS)
 
 
 # --- Life ----------------------------------------------------------------------------------------
