@@ -77,9 +77,8 @@ static int on_request(void *context, char *remote, char *local, int remote_port,
 }
 
 /* One by one: libcurl's checking of types works on constants only. */
-static CURLcode set_callbacks(struct ibk_http_handle *handle)
+static CURLcode set_callbacks(struct ibk_http_handle *handle, CURL *easy)
 {
-    CURL *easy = handle->easy;
     const CURLcode results[] = {
         curl_easy_setopt(easy, CURLOPT_PRIVATE, handle),
         curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, handle->curl_text),
@@ -102,9 +101,8 @@ static CURLcode set_callbacks(struct ibk_http_handle *handle)
     return CURLE_OK;
 }
 
-static CURLcode set_options(struct ibk_http_handle *handle)
+static CURLcode set_options(struct ibk_http_handle *handle, CURL *easy)
 {
-    CURL *easy = handle->easy;
     const curl_version_info_data *info = curl_version_info(CURLVERSION_NOW);
     CURLcode result = CURLE_OK;
 
@@ -130,31 +128,56 @@ static CURLcode set_options(struct ibk_http_handle *handle)
         result = result == CURLE_UNKNOWN_OPTION ? CURLE_OK : result;
     }
 #endif
-    return result == CURLE_OK ? set_callbacks(handle) : result;
+    return result == CURLE_OK ? set_callbacks(handle, easy) : result;
 }
 
-/* A new easy handle in place of the one before, if any. The connections are the multi handle's, and stay. */
-static ibk_code renew(struct ibk_http_handle *handle, struct ibk_error *err)
+/* NULL where there is no memory. */
+static CURL *make_easy(struct ibk_http_handle *handle, CURLcode *result)
 {
-    curl_easy_cleanup(handle->easy);
-    handle->easy = ibk_http_easy_new();
-    handle->used = false;
-    handle->ca_ready = false;
-    handle->scheme = IBK_SCHEME_NONE;
-    if (handle->easy == NULL) {
-        return ibk_fail_memory(err, "ibk_http_client_new");
+    CURL *easy = ibk_http_easy_new();
+    *result = easy != NULL ? set_options(handle, easy) : CURLE_OUT_OF_MEMORY;
+    if (*result != CURLE_OK) {
+        curl_easy_cleanup(easy);
+        easy = NULL;
     }
-    CURLcode result = set_options(handle);
-    return result == CURLE_OK ? IBK_OK : ibk_http_setup_fail(result, "ibk_http_client_new", err);
+    return easy;
 }
 
 /*
  * Up to 8.1 libcurl keeps pointing at the last header of the answer before, which it has freed, and goes on writing there when
  * the first header of the next one is a folded line. With those versions no easy handle sees two answers.
  */
-static bool is_worn(const struct ibk_http_handle *handle)
+static bool easies_wear_out(void)
 {
-    return handle->easy == NULL || (handle->used && curl_version_info(CURLVERSION_NOW)->version_num < 0x080200);
+    return curl_version_info(CURLVERSION_NOW)->version_num < 0x080200;
+}
+
+/* An easy handle that has seen no answer. The connections are the multi handle's, and stay. */
+static ibk_code take_new(struct ibk_http_handle *handle, struct ibk_error *err)
+{
+    CURLcode result = CURLE_OK;
+    CURL *easy = handle->spare != NULL ? handle->spare : make_easy(handle, &result);
+    if (easy == NULL) {
+        return ibk_http_setup_fail(result, "ibk_http_client_new", err);
+    }
+    curl_easy_cleanup(handle->worn);
+    handle->worn = handle->easy;
+    handle->easy = easy;
+    handle->spare = NULL;
+    handle->used = false;
+    handle->ca_ready = false;
+    handle->scheme = IBK_SCHEME_NONE;
+    return IBK_OK;
+}
+
+void ibk_http_handle_prepare(struct ibk_http_handle *handle)
+{
+    CURLcode result;
+    if (handle->spare == NULL && easies_wear_out()) {
+        curl_easy_cleanup(handle->worn);
+        handle->worn = NULL;
+        handle->spare = make_easy(handle, &result);
+    }
 }
 
 ibk_code ibk_http_handle_init(struct ibk_http_handle *handle, const struct ibk_http_settings *settings,
@@ -166,13 +189,16 @@ ibk_code ibk_http_handle_init(struct ibk_http_handle *handle, const struct ibk_h
     handle->transfer.socket = CURL_SOCKET_BAD;
     ibk_buf_init(&handle->url, 2 * IBK_URL_MAX_SIZE + 3);
     ibk_buf_init(&handle->header_text, IBK_MAX_HEADER_TEXT);
-    return renew(handle, err);
+    return take_new(handle, err);
 }
 
 void ibk_http_handle_clean(struct ibk_http_handle *handle)
 {
-    curl_easy_cleanup(handle->easy);
-    handle->easy = NULL;
+    CURL **const easies[] = {&handle->easy, &handle->spare, &handle->worn};
+    for (size_t i = 0; i < sizeof easies / sizeof easies[0]; i++) {
+        curl_easy_cleanup(*easies[i]);
+        *easies[i] = NULL;
+    }
     ibk_buf_clean(&handle->url);
     ibk_buf_clean(&handle->header_text);
 }
@@ -197,8 +223,8 @@ ibk_code ibk_http_handle_begin(struct ibk_http_handle *handle, const struct ibk_
     ibk_buf_init(&response->body, handle->settings->max_body_bytes);
     handle->curl_text[0] = '\0';
     ibk_code code = ibk_http_request_check(request, &transfer->url, err);
-    if (code == IBK_OK && is_worn(handle)) {
-        code = renew(handle, err);
+    if (code == IBK_OK && handle->used && easies_wear_out()) {
+        code = take_new(handle, err);
     }
     if (code == IBK_OK) {
         handle->used = true;

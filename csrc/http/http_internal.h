@@ -87,6 +87,8 @@ struct ibk_sockets {
 /* One easy handle with the options that never change, and the exchange that it is in. It has no connections of its own. */
 struct ibk_http_handle {
     CURL *easy;
+    CURL *spare; /* for the next exchange, or NULL; this and the next are for versions of libcurl where easy handles wear out */
+    CURL *worn;  /* of the exchange before, or NULL: not cleaned up yet */
     const struct ibk_http_settings *settings;
     struct ibk_sockets *sockets; /* of the multi handle that it runs in */
     bool shares_connections;     /* with other handles, so that a kept one is looked at just before it is written to */
@@ -151,6 +153,8 @@ void ibk_http_handle_clean(struct ibk_http_handle *handle);
 ibk_code ibk_http_handle_begin(struct ibk_http_handle *handle, const struct ibk_http_request *request,
                                struct ibk_http_response *response, struct ibk_error *err) IBK_MUST_USE;
 ibk_code ibk_http_handle_end(struct ibk_http_handle *handle, CURLcode result, struct ibk_error *err) IBK_MUST_USE;
+/* While an answer is awaited: does already what the next exchange would begin with. Where it fails, the next one will try. */
+void ibk_http_handle_prepare(struct ibk_http_handle *handle);
 /* Instead of the end, where nobody wants to know, or after it. */
 void ibk_http_handle_abandon(struct ibk_http_handle *handle);
 

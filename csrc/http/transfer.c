@@ -132,6 +132,7 @@ static CURLcode run(struct ibk_http_client *client, const struct ibk_http_hooks 
     }
     transfer->started = true;
     while ((trouble = curl_multi_perform(client->multi, &running)) == CURLM_OK && running > 0) {
+        ibk_http_handle_prepare(&client->handle);
         trouble = curl_multi_poll(client->multi, NULL, 0, tick, &ready);
         if (trouble != CURLM_OK) {
             break;
