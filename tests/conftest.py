@@ -1,8 +1,12 @@
 """What every test may use."""
 
+import importlib.util
 import json
 import signal
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,6 +27,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def project() -> Path:
     """The top folder of the project."""
     return Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def script(project: Path) -> Callable[[str], ModuleType]:
+    """Loads a Python file of the project that belongs to no package: its path, from the top."""
+
+    def load(path: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(path.removesuffix(".py").replace("/", "_"), project / path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # dataclasses look there
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -45,7 +45,9 @@ def main() -> None:
     command = [sys.executable, "-m", "pip_audit", "--local", "--skip-editable", "--timeout", "10"]
     command += ["--progress-spinner", "off", "--format", "json", *sys.argv[1:]]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PATIENCE, check=False)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_PATIENCE, check=False
+        )
         output, said = done.stdout, done.stderr.strip().splitlines()[-1:]
     except subprocess.TimeoutExpired:
         output, said = "", [f"no answer within {_PATIENCE:.0f} s"]

@@ -1,8 +1,7 @@
 """`make audit` says "all is well" only where it has asked. The answers of pip-audit are made up: no test asks the Internet."""
 
-import importlib.util
 import json
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -13,13 +12,8 @@ UNKNOWN = {"name": "rich", "skip_reason": "Dependency not found and could not be
 
 
 @pytest.fixture(scope="module")
-def audit() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("audit", Path(__file__).with_name("audit.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def audit(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("tests/build/audit.py")
 
 
 @pytest.mark.parametrize(

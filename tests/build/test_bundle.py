@@ -118,7 +118,13 @@ def test_an_sdist_is_the_same_whoever_packed_it_and_when(finish, tmp_path):
             for name in names:
                 member = tarfile.TarInfo(name)
                 content = str(mtime).encode() if name.endswith("SOURCES.txt") else b"abc"
-                member.size, member.mtime, member.uid, member.uname, member.mode = len(content), mtime, uid, f"u{uid}", 0o640
+                member.size, member.mtime, member.uid, member.uname, member.mode = (
+                    len(content),
+                    mtime,
+                    uid,
+                    f"u{uid}",
+                    0o640,
+                )
                 archive.addfile(member, io.BytesIO(content))
         return finish("sdist", sdist, into=f"sdist-{uid}").read_bytes()
 

@@ -23,7 +23,15 @@ pytestmark = pytest.mark.timeout(300)
 
 #: Where people leave keys, in the order of how bad an idea that is.
 PLACES = ("", "ibkr_oauth", "ibkr_oauth/sandbox/templates", "csrc/core", "tests/vectors", "docs", "examples", ".ci")
-FILES = ("private_signature.pem", "private_encryption.key", "key.der", "dhparam.pem", ".env", "config.toml", "bundle.zip")
+FILES = (
+    "private_signature.pem",
+    "private_encryption.key",
+    "key.der",
+    "dhparam.pem",
+    ".env",
+    "config.toml",
+    "bundle.zip",
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +47,9 @@ def planted() -> Planted:
 def littered(project: Path, planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with a key and settings in every folder."""
     folder = tmp_path_factory.mktemp("littered") / "project"
-    ignored = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis")
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
+    )
     shutil.copytree(project, folder, ignore=ignored)
     key = PrivateKey.generate().private_pem().reveal().decode()
     planted.add_pem("private key", key)
@@ -93,7 +103,7 @@ def test_wheel_and_sdist(artefacts: list[Path], planted: Planted) -> None:
 def test_the_search_finds_what_is_there(littered: Path, planted: Planted) -> None:
     for name in ("private_signature.pem", ".env"):
         assert planted.found_in((littered / name).read_bytes())
-    assert planted.found_in(b"x" + "plantedAccessTokenSecret0123".encode().hex().encode())
+    assert planted.found_in(b"x" + b"plantedAccessTokenSecret0123".hex().encode())
 
 
 def test_the_library_needs_nothing_from_a_registry(artefacts: list[Path]) -> None:

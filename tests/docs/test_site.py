@@ -1,13 +1,12 @@
 """The site builds without a warning, its links hold, and what its pages list is what the code has."""
 
 import configparser
-import importlib.util
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
@@ -225,17 +224,13 @@ def test_names_of_ibind() -> None:
         assert hasattr(Session, name), name
 
 
-def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("docs_generate", DOCS / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture(scope="module")
+def generate(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("docs/generate.py")
 
 
-def test_the_page_of_commands_is_that_of_the_code() -> None:
-    assert (DOCS / "commands.md").read_text("utf-8") == generator().commands_page(), "run python docs/generate.py"
+def test_the_page_of_commands_is_that_of_the_code(generate: ModuleType) -> None:
+    assert (DOCS / "commands.md").read_text("utf-8") == generate.commands_page(), "run python docs/generate.py"
 
 
 # --- Protocol and drawings -----------------------------------------------------------------------

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
 import subprocess
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -125,13 +126,8 @@ def test_all_that_the_sandbox_says_is_explained() -> None:
     assert unknown == ["Bad Request: odd", "Not Found", "Method Not Allowed"]
 
 
-def test_the_page_is_made_from_the_table(project: Path) -> None:
-    spec = importlib.util.spec_from_file_location("generate", project / "docs" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
-    page = generate.troubleshooting_page()
+def test_the_page_is_made_from_the_table(project: Path, script: Callable[[str], ModuleType]) -> None:
+    page = script("docs/generate.py").troubleshooting_page()
     assert (project / "docs" / "troubleshooting.md").read_text() == page
     for entry in advice.ENTRIES:
         assert f"### `{entry.says}`" in page

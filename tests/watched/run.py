@@ -34,8 +34,8 @@ class Tool:
     options: tuple[str, ...] = ()
 
 
-# Its packages are what tests/binding needs. Those of other tests are wheels full of code that is not ours.
-LITTLE = ("pytest>=8.2", "pytest-timeout>=2.3", "setuptools>=77")
+# What tests/conftest.py and tests/binding need. Those of other tests are wheels full of code that is not ours.
+LITTLE = ("pytest>=8.2", "pytest-timeout>=2.3", "hypothesis>=6.100", "setuptools>=77")
 
 TOOLS = {
     "asan": Tool(
@@ -84,11 +84,11 @@ def interpreter(tool: Tool, folder: Path) -> str:
     """The Python to run, in an environment of its own where the tool wants one."""
     if not tool.packages:
         return tool.python
-    python = folder / "venv" / "bin" / "python"
-    if not (folder / "venv" / "made").exists():
+    python, made = folder / "venv" / "bin" / "python", folder / "venv" / "made"
+    if not made.exists() or made.read_text() != str(tool.packages):
         subprocess.run([tool.python, "-m", "venv", "--clear", folder / "venv"], check=True)
         subprocess.run([python, "-m", "pip", "install", "-q", *tool.packages], check=True)
-        (folder / "venv" / "made").touch()
+        made.write_text(str(tool.packages))
     return str(python)
 
 
