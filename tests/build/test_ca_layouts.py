@@ -32,7 +32,7 @@ ENTER = 'mount -t tmpfs none /etc && cp -R "$1/." /etc && shift && exec "$@"'
 UNSHARE = ("unshare", "--user", "--map-root-user", "--mount")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sandbox():
     with Sandbox(tls=True) as sandbox:
         yield sandbox

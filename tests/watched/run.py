@@ -34,8 +34,8 @@ class Tool:
     options: tuple[str, ...] = ()
 
 
-# What tests/conftest.py and tests/binding need. Those of other tests are wheels full of code that is not ours.
-LITTLE = ("pytest>=8.2", "pytest-timeout>=2.3", "hypothesis>=6.100", "setuptools>=77")
+# Its packages are what tests/binding needs. Those of other tests are wheels full of code that is not ours.
+LITTLE = ("pytest>=8.2", "pytest-timeout>=2.3", "setuptools>=77")
 
 TOOLS = {
     "asan": Tool(
