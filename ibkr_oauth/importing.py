@@ -22,6 +22,7 @@ ENVIRONMENT = "env"
 _FILES = {"signing_key": PRIVATE_SIGNATURE, "encryption_key": PRIVATE_ENCRYPTION, "dh_params": DH_PARAMS}
 _SECRETS = ("consumer_key", "access_token", "access_token_secret")
 _MAX_FILE = 1 << 20
+_USER = re.compile(r"[\w.@ -]{1,32}")
 
 
 class _Format(NamedTuple):
@@ -244,16 +245,22 @@ def _from_object(members: Mapping[str, Any], folder: Path) -> Setup | None:
 def _choose(setups: Mapping[str, Setup], path: Path, user: str | None) -> Setup:
     if user is not None:
         if user not in setups:
-            names = ", ".join(name for name in setups if name) or "none"
-            raise ConfigurationError(f"{path}: no user {user} in it", advice=f"Users there: {names}.")
+            raise ConfigurationError(f"{path}: no user {user} in it", advice=f"Users there: {_names(setups)}.")
         return setups[user]
     if not setups:
         raise ConfigurationError(f"{path}: not the set-up of a client that is known here", advice=_LOOKED_FOR)
     if len(setups) > 1:
         raise ConfigurationError(
-            f"{path}: it holds several users: {', '.join(setups)}", advice="Name one of them with --user."
+            f"{path}: it holds several users: {_names(setups)}", advice="Name one of them with --user."
         )
     return next(iter(setups.values()))
+
+
+def _names(setups: Mapping[str, Setup]) -> str:
+    """Of the users, where they look like names: a value that slipped into such a place is not shown."""
+    plain = [name for name in setups if _USER.fullmatch(name)]
+    others = len(setups.keys() - {""}) - len(plain)
+    return ", ".join(plain + [f"{others} more"] * (others > 0)) or "none"
 
 
 def _pick(form: _Format, values: Mapping[str, str]) -> dict[str, str]:

@@ -105,6 +105,18 @@ def test_one_of_several_users_is_named(tmp_path: Path) -> None:
         importing.read(file, user="user3", environment={})
 
 
+def test_a_secret_in_the_place_of_a_users_name_is_not_shown(tmp_path: Path) -> None:
+    secret = "Zm9ydHktdHdv/c2VjcmV0"
+    file = tmp_path / "sample.json"
+    file.write_text(json.dumps({"user1": SAMPLE, f"x{secret}": SAMPLE, "": SAMPLE}))
+    for user, shown in ((None, "several users: user1, 1 more"), ("user3", "Users there: user1, 1 more.")):
+        with pytest.raises(ConfigurationError) as caught:
+            importing.read(file, user=user, environment={})
+        text = f"{caught.value} {caught.value.advice}"
+        assert shown in text
+        assert secret not in text
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
