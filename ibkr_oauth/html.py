@@ -63,7 +63,7 @@ def live_session_token(token: LiveSessionToken) -> str:
         {
             "consumer": token.consumer_key or "not known",
             "fingerprint": token.fingerprint,
-            "expires": f"{token.expires_at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
+            "expires": f"{token.expires_at:%Y-%m-%d %H:%M:%S} UTC",
             "remaining": duration(token.remaining),
         },
     )

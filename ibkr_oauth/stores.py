@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol, cast
 
 from . import files
@@ -87,7 +87,7 @@ class FileStore:
             "consumer_key": token.consumer_key,
             "access_token": token.access_token,
             "live_session_token": token.reveal(),
-            "expires_at": token.expires_at.astimezone(UTC).isoformat(),
+            "expires_at": token.expires_at.isoformat(),
         }
         with self._named_failures("written"):
             files.write_private(self.path, json.dumps(document, indent=1).encode())

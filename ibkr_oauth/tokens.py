@@ -101,8 +101,8 @@ class AccessToken(_Token):
 class LiveSessionToken(_Token):
     """Third leg: the key that signs protected requests for about 24 hours.
 
-    `value`: base64 of its 20 bytes. `expires_at`: aware datetime. `consumer_key`, `access_token`: whom it belongs to;
-    the consumer key is what the server's proof covers.
+    `value`: base64 of its 20 bytes. `expires_at`: aware datetime, kept in UTC. `consumer_key`, `access_token`: whom it
+    belongs to; the consumer key is what the server's proof covers.
     """
 
     __slots__ = ("_secret", "access_token", "consumer_key", "expires_at")
@@ -135,16 +135,9 @@ class LiveSessionToken(_Token):
     ) -> None:
         if len(secret) != _SIZE:
             raise InvalidValue(f"live session token has {len(secret)} bytes, expected {_SIZE}")
-        if expires_at is not None and not isinstance(expires_at, datetime):
-            raise TypeError(f"expires_at must be a datetime, not {type(expires_at).__name__}")
-        if expires_at is not None and expires_at.tzinfo is None:
-            raise InvalidValue(
-                "expires_at has no time zone",
-                advice="Give an aware datetime, for instance datetime.now(UTC).",
-            )
         self._set(
             _secret=secret,
-            expires_at=expires_at or datetime.now(UTC) + DEFAULT_LIFETIME,
+            expires_at=datetime.now(UTC) + DEFAULT_LIFETIME if expires_at is None else _in_utc(expires_at),
             consumer_key=consumer_key,
             access_token=None if access_token is None else token_text("access token", access_token),
         )
@@ -219,6 +212,18 @@ _SIZE = 20
 def token_text(what: str, token: RequestToken | AccessToken | str) -> str:
     """The token itself, tidied where it is text."""
     return token.token if isinstance(token, (RequestToken, AccessToken)) else _text(what, token)
+
+
+def _in_utc(expires_at: datetime) -> datetime:
+    if not isinstance(expires_at, datetime):
+        raise TypeError(f"expires_at must be a datetime, not {type(expires_at).__name__}")
+    advice = "Give an aware datetime, for instance datetime.now(UTC)."
+    if expires_at.tzinfo is None:
+        raise InvalidValue("expires_at has no time zone", advice=advice)
+    try:
+        return expires_at.astimezone(UTC)
+    except OverflowError:
+        raise InvalidValue("expires_at is a time before the year 1, or after 9999, in UTC", advice=advice) from None
 
 
 def _as_secret(value: Secret | bytes) -> Secret:

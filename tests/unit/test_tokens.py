@@ -2,7 +2,7 @@
 
 import copy
 import pickle
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -122,6 +122,14 @@ def test_without_an_expiry_a_token_lives_a_day() -> None:
 def test_expiry_needs_a_time_zone() -> None:
     with pytest.raises(InvalidValue, match="time zone"):
         LiveSessionToken(LST, expires_at=datetime(2026, 1, 1))  # noqa: DTZ001
+
+
+def test_expiry_is_kept_in_utc() -> None:
+    hawaii = timezone(timedelta(hours=-10))
+    token = LiveSessionToken(LST, expires_at=datetime(2026, 1, 1, 14, tzinfo=hawaii))
+    assert token.expires_at.isoformat() == "2026-01-02T00:00:00+00:00"
+    with pytest.raises(InvalidValue, match="after 9999"):
+        LiveSessionToken(LST, expires_at=datetime(9999, 12, 31, 23, tzinfo=hawaii))
 
 
 @pytest.mark.parametrize("signature", ["", "0" * 39, "0" * 40, "0" * 41, "x" * 40, "ü" * 20])
