@@ -1,9 +1,8 @@
 """From a request to its Authorization header, in stages that can each be called alone.
 
 IBKR's rule differs from RFC 5849 in one point: pairs are joined as they are and the whole list is percent-encoded once.
-The
-`query_signing` rules: `omit` leaves a URL's query out of the signature (default), `merge` adds its decoded pairs, `url`
-leaves it in the URL part, `rfc5849` adds its pairs and encodes twice, as generic OAuth does.
+The `query_signing` rules: `omit` leaves a URL's query out of the signature (default), `merge` adds its decoded pairs,
+`url` leaves it in the URL part, `rfc5849` adds its pairs and encodes twice, as generic OAuth does.
 """
 
 from __future__ import annotations

@@ -43,7 +43,12 @@ MODULES = {
     "tokens": ["tests/unit/test_tokens.py", "tests/unit/test_html.py", "tests/properties/test_live_session_token.py"],
     "clock": ["tests/unit/test_clock.py", "tests/properties/test_clock.py"],
     "pacing": ["tests/unit/test_pacing.py"],
-    "signing": ["tests/unit/test_tokens.py", "tests/unit/test_vectors.py", "tests/properties/test_signing.py"],
+    "signing": [
+        "tests/unit/test_signing.py",
+        "tests/unit/test_tokens.py",
+        "tests/unit/test_vectors.py",
+        "tests/properties/test_signing.py",
+    ],
     "answers": ["tests/unit/test_answers.py", *_FLOW[:3]],
     "sandbox/verify": ["tests/sandbox/test_verify.py"],
     "sandbox/crypto": ["tests/sandbox/test_verify.py"],
