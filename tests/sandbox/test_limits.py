@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from ibkr_oauth.sandbox import Sandbox
-from ibkr_oauth.sandbox.limits import Window
+from ibkr_oauth.sandbox.limits import _LEEWAY, RateLimits, Window
 
 from .conftest import Connect
 from .reference import Client
@@ -54,6 +54,8 @@ def test_window() -> None:
         False,
         True,
     ]
+    single = Window(1, 1.0)
+    assert [single.admits(now) for now in (0.0, 1.0 - _LEEWAY)] == [True, True]
 
 
 def test_rate_limit(client: Client, clock: Clock) -> None:
@@ -95,8 +97,19 @@ def test_the_limit_of_a_path(client: Client) -> None:
     client.sandbox.rate_limit(2)
     assert statuses(client, 3) == [401, 401, 429]
     client.sandbox.rate_limit(path="/tickle")
+    assert statuses(client, 1) == [429], "the other one stays"
     client.sandbox.rate_limit(100)
     assert statuses(client, 3, "/tickle") == [200] * 3
+    client.sandbox.rate_limit(1, path="/tickle")
+    client.sandbox.rate_limit()
+    assert statuses(client, 3, "/tickle") == [200] * 3, "that lifts all of them"
+
+
+@pytest.mark.parametrize("retry_after", [0, 0.5])
+def test_a_server_may_say_at_once(retry_after: float) -> None:
+    limits = RateLimits()
+    limits.set(1, retry_after=retry_after, penalty=0, path=None)
+    assert limits._limits[None].retry_after == retry_after
 
 
 def test_a_limited_request_need_not_be_right(client: Client) -> None:
@@ -105,7 +118,7 @@ def test_a_limited_request_need_not_be_right(client: Client) -> None:
     assert client.get("/tickle", signature="AAAA").status == 429
 
 
-@pytest.mark.parametrize("wrong", [0, -1, float("nan")])
+@pytest.mark.parametrize("wrong", [0, -1, float("nan"), 1_000_000])
 def test_nonsense_is_refused(wrong: float) -> None:
     with pytest.raises(ValueError, match="per_second"):
         Sandbox().rate_limit(wrong)
