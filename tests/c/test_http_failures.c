@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #define OK_ANSWER "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+/* At once is within 50 ms on a quiet machine. What it must not be is the next tick without a hook, a second later. */
+#define PROMPT_MS 800
 #define SECRET "?oauth_token=abcdef0123456789"
 
 /* The ways in which an exchange breaks after the request was sent. The answers' text must not get into the error's. */
@@ -283,7 +285,7 @@ static void test_connect_timeouts(void **state)
         request.url = table[i].url;
         int64_t start = now_ms();
         assert_failed(IBK_E_TIMEOUT, false, send_request(&request));
-        assert_row(now_ms() - start < 500);
+        assert_row(now_ms() - start < 3000); /* the time-out of the whole is at 5000 */
         assert_says("timed out", table[i].says);
     }
     empty_listener(&full);
@@ -369,7 +371,7 @@ static void test_interrupt(void **state)
             set_watch(2);
             assert_failed(IBK_E_INTERRUPTED, true, send_it("PUT", "/", "x", repeatable));
             assert_says("interrupted while", "the answer");
-            assert_row(watch.asked == 3 && watch.longest_gap_ms < 100);
+            assert_row(watch.asked == 3 && watch.longest_gap_ms < PROMPT_MS);
             bench.hooks.interrupt = NULL;
             assert_row(server_requests(bench.server) == 1);
             assert_usable();
@@ -399,7 +401,7 @@ static void test_interrupt_before_anything_is_sent(void **state)
         set_watch(0);
         int64_t start = now_ms();
         assert_failed(IBK_E_INTERRUPTED, false, send_request(&request));
-        assert_row(now_ms() - start < 100);
+        assert_row(now_ms() - start < PROMPT_MS);
         assert_says("interrupted while", table[i].says);
     }
     empty_listener(&full);
@@ -439,7 +441,7 @@ static void test_signal_wakes_a_stalled_transfer(void **state)
     int64_t start = now_ms();
     assert_int_equal(pthread_create(&thread, NULL, signal_soon, &self), 0);
     assert_failed(IBK_E_INTERRUPTED, true, post("/", "x"));
-    assert_true(now_ms() - start < 120 + 100);
+    assert_true(now_ms() - start < 120 + PROMPT_MS);
     (void)pthread_join(thread, NULL);
 }
 
@@ -479,7 +481,7 @@ static void test_cancel(void **state)
             int64_t start = now_ms();
             assert_int_equal(pthread_create(&thread, NULL, cancel_soon, bench.client), 0);
             assert_failed(IBK_E_CANCELLED, true, post("/", "x"));
-            assert_row(now_ms() - start < 60 + 50);
+            assert_row(now_ms() - start < 60 + PROMPT_MS);
             assert_says("cancelled while", "the answer");
             (void)pthread_join(thread, NULL);
             assert_usable();
