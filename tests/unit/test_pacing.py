@@ -126,6 +126,12 @@ def test_paths_of_one_limit_share_it(simulation: Worlds, service: FakeService) -
     assert moments(service) == [0.0, 900.0]
 
 
+def test_each_limit_has_places_of_its_own() -> None:
+    pacer = Pacer(10, FakeClock().steady)
+    paths = ("/sso/validate", "/portfolio/accounts", "/iserver/account/orders", "/portfolio/accounts")
+    assert [next(pacer.book(path)) for path in paths] == [0.0, 0.0, 0.0, 5.0]
+
+
 def test_the_query_does_not_matter(simulation: Worlds, service: FakeService) -> None:
     world = simulation()
     world.call("GET", f"{FIVE_SECONDS}?a=1")
