@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ibkr_oauth import errors
+from ibkr_oauth import advice, answers, errors
 from ibkr_oauth.errors import IBKROAuthError
 from ibkr_oauth.redact import mask, redact
 from ibkr_oauth.transport import Headers, Response
@@ -14,9 +14,15 @@ from ibkr_oauth.transport import Headers, Response
 BASE = "https://api.ibkr.com/v1/api"
 
 
-def answer(status: int, body: str, path: str = "/portfolio/accounts", **headers: str) -> Response:
+def answer(status: int, body: str, path: str = "/portfolio/accounts", method: str = "GET", **headers: str) -> Response:
     pairs = [(name.replace("_", "-"), value) for name, value in headers.items()]
-    return Response("GET", f"{BASE}{path}?oauth_token=1", status, pairs, body.encode())
+    return Response(method, f"{BASE}{path}?oauth_token=1", status, pairs, body.encode())
+
+
+def error_of(response: Response, now: float | None = None) -> IBKROAuthError:
+    error = answers.error_of(response, now)
+    assert error is not None
+    return error
 
 
 SEEN = [
@@ -41,6 +47,8 @@ SEEN = [
     (503, '{"error":"Service Unavailable","statusCode":503}', "/tickle", "MaintenanceError"),
     (500, "oops", "/tickle", "ServerError"),
     (404, "no", "/hmds/history", "ServiceError"),
+    (418, "teapot", "/hmds/history", "ServiceError"),
+    (599, "kettle", "/hmds/history", "ServerError"),
     (401, '{"error":"id: 2, error: invalid verifier"}', "/oauth/access_token", "VerifierError"),
     (401, '{"error":"id: 2, error: unknown token"}', "/oauth/access_token", "RequestTokenError"),
 ]  # fmt: skip
@@ -53,7 +61,25 @@ def test_what_the_service_says(status: int, body: str, path: str, name: str) -> 
     error = caught.value
     assert type(error) is getattr(errors, name)
     assert (error.status, error.method, error.url) == (status, "GET", f"{BASE}{path}")
-    assert error.advice
+    entry = advice.meaning_of(status, body, f"/v1/api{path}")
+    assert error.advice == (type(error).default_advice if entry is None else entry.remedy)
+    assert error.sent is False
+
+
+@pytest.mark.parametrize("status", [500, 503])
+@pytest.mark.parametrize(("method", "unknown"), [("GET", False), ("HEAD", False), ("POST", True), ("DELETE", True)])
+def test_a_gateway_gives_up_while_an_order_may_go_on(status: int, method: str, unknown: bool) -> None:
+    error = error_of(answer(status, "", method=method))
+    assert error.sent is unknown
+    assert (error.advice == errors.OutcomeUnknown.default_advice) is unknown
+
+
+def test_the_message_is_one_short_line() -> None:
+    where = "GET /v1/api/tickle: refused with status 418: "
+    assert error_of(answer(418, " a\n b\t", "/tickle")).message == f"{where}a b"
+    assert error_of(answer(418, " ", "/tickle")).message == f"{where}no text"
+    long = "word, " * 50
+    assert error_of(answer(418, long, "/tickle")).message == f"{where}{long[:200]}… (300 characters)"
 
 
 def test_good_answers_raise_nothing() -> None:
@@ -65,6 +91,11 @@ def test_good_answers_raise_nothing() -> None:
 def test_html_from_the_network_edge() -> None:
     with pytest.raises(errors.EdgeBlocked):
         answer(403, "<html>Access Denied</html>", content_type="text/html").raise_for_status()
+    told = error_of(answer(403, "Forbidden", content_type="Text/HTML; charset=utf-8"))
+    assert type(told) is errors.EdgeBlocked
+    assert told.message.endswith("refused with a page of HTML before OAuth was looked at (403)")
+    for status, headers in ((403, {}), (403, {"content_type": "text/plain"}), (404, {"content_type": "text/html"})):
+        assert type(error_of(answer(status, "Forbidden", **headers))) is not errors.EdgeBlocked
 
 
 @pytest.mark.parametrize(("offset", "word"), [(-600, "ahead of"), (600, "behind")])
@@ -76,10 +107,19 @@ def test_a_wrong_clock_is_the_cause_where_it_is_one(offset: float, word: str) ->
         answer(401, '{"error":"invalid consumer"}', date=date).raise_for_status()
 
 
-def test_retry_after() -> None:
+def test_a_clock_explains_a_refusal_from_a_minute_on() -> None:
+    now = 1_700_000_000
+    for skew, kind in ((60, errors.SignatureRejected), (61, errors.ClockSkewError), (-61, errors.ClockSkewError)):
+        date = formatdate(now - skew, usegmt=True)
+        assert type(error_of(answer(401, '{"error":"Invalid signature"}', date=date), now)) is kind
+    assert answers.clock_skew(answer(401, ""), now) == 0.0
+
+
+@pytest.mark.parametrize(("header", "seconds"), [("7", 7.0), ("0", 0.0), ("0.5", 0.5)])
+def test_retry_after(header: str, seconds: float) -> None:
     with pytest.raises(errors.RateLimited) as caught:
-        answer(429, "", retry_after="7").raise_for_status()
-    assert caught.value.retry_after == 7.0
+        answer(429, "", retry_after=header).raise_for_status()
+    assert caught.value.retry_after == seconds
 
 
 def test_json_of_something_else() -> None:
