@@ -398,6 +398,8 @@ class _File:
                 advice="Begin each profile with a line of its own: [profile.paper].",
             )
         self._profiles = cast("dict[str, Any]", profiles)
+        for name in (*self._profiles, *filter(None, [self.default])):
+            _check_name(name, f"{path}: ")
 
     @classmethod
     def read(cls, path: str) -> _File:
@@ -576,12 +578,13 @@ def save_profile(
     return path
 
 
-def _check_name(name: str) -> None:
+def _check_name(name: str, where: str = "") -> None:
+    """The name itself is not shown: where it is none, it may be a value that slipped."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
         raise ConfigurationError(
-            f"the name of a profile has {len(name)} characters, and others than letters, digits, _ and -"
+            f"{where}the name of a profile has {len(name)} characters, and others than letters, digits, _ and -"
             if name
-            else "the name of a profile is empty",
+            else f"{where}the name of a profile is empty",
             advice="Choose a short name, for instance paper or live.",
         )
 
