@@ -177,11 +177,13 @@ def test_transfers_of_the_engine_leave_nothing_behind(serve, objects):
         assert isinstance(mailbox.wait(5000)[0][1], errors.ConnectError)
         server.requests.clear()
 
-    assert_nothing_stays(transfer, ROUNDS // 4, objects)
+    # How many jobs it has for reuse depends on when its thread gives one back: some more blocks, not one for each round.
+    assert_nothing_stays(transfer, ROUNDS // 4, objects, kept=ROUNDS // 50)
     engine.close()
 
 
-def assert_nothing_stays(work, rounds, objects) -> None:
+def assert_nothing_stays(work, rounds, objects, kept=0) -> None:
+    """`kept`: native allocations that may stay for use again."""
     live = getattr(_core, "_live_allocations", int)  # only in builds with IBK_TESTING
     for _ in range(rounds // 10):
         work(objects)
@@ -191,13 +193,13 @@ def assert_nothing_stays(work, rounds, objects) -> None:
     for _ in range(rounds):
         work(objects)
     gc.collect()
-    # The engine keeps what it may use again, more or less of it as its thread comes to it, and the interpreter has caches of
-    # its own; a leak takes one for each round.
-    assert live() - native < rounds // 10
+    assert abs(live() - native) <= kept
+    # The interpreter itself may take some for its caches; a leak takes one for each round.
     assert sys.getallocatedblocks() - blocks < rounds // 10
     after = reference_counts(objects)
     assert {key: after[key] - count for key, count in references.items() if after[key] - count > rounds // 10} == {}
     unit = 1024 if sys.platform == "darwin" else 1
     growth = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / unit
     # tuple() of a long list costs CPython 3.13 without a GIL some 2 KiB each time; refused_values makes 500.
-    assert growth < 2048, f"{growth:.0f} KiB more after {rounds} rounds"
+    has_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
+    assert growth < (1024 if has_gil else 2048), f"{growth:.0f} KiB more after {rounds} rounds"

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ibkr_oauth.sandbox import Sandbox
 
-from .conftest import CONSUMER_KEY
+from .test_examples import settings_for
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="reads the memory of another process as Linux shows it"),
@@ -72,19 +72,7 @@ def numbers_of(pem: str) -> dict[str, bytes]:
 
 @pytest.fixture
 def environment(sandbox: Sandbox, pem: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    for name, key in (("private_signature", "signing"), ("private_encryption", "encryption"), ("dhparam", "dh_params")):
-        (tmp_path / f"{name}.pem").write_text(pem[key])
-        (tmp_path / f"{name}.pem").chmod(0o600)
-    token, secret = sandbox.grant(CONSUMER_KEY)
-    return {
-        **os.environ,
-        "IBKR_OAUTH_CONSUMER_KEY": CONSUMER_KEY,
-        "IBKR_OAUTH_ACCESS_TOKEN": token,
-        "IBKR_OAUTH_ACCESS_TOKEN_SECRET": secret,
-        "IBKR_OAUTH_KEYS_DIR": str(tmp_path),
-        "IBKR_OAUTH_BASE_URL": sandbox.base_url,
-        "IBKR_OAUTH_CA_FILE": str(sandbox.ca_file),
-    }
+    return {**os.environ, **settings_for(sandbox, pem, tmp_path)}
 
 
 class Watched:

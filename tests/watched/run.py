@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
-SUPPRESSIONS = Path(__file__).with_name("valgrind.supp")
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ TOOLS = {
         build={"IBKR_OAUTH_DEBUG": "1"},
         python="/usr/bin/python3",
         packages=LITTLE,
-        runner=("valgrind", "-q", "--error-exitcode=99", f"--suppressions={SUPPRESSIONS}"),
+        runner=("valgrind", "-q", "--error-exitcode=99"),
         options=(
             "-k",
             "not leave_nothing_behind and not search_for_primes",
