@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -35,34 +36,33 @@ PEERS = (
 )
 
 
-def run(
-    name: str, known: Known, server: Server, environment: dict[str, str], calls: int, clients: int
-) -> tuple[float, dict[str, float]]:
-    """Seconds from its start to its first answer, and what it says of its memory."""
+#: Client, calls, clients: seconds from the start of a process to its first answer, and what it says of its memory.
+Run = Callable[[str, int, int], tuple[float, dict[str, float]]]
+
+
+@pytest.fixture
+def run(known: Known, server: Server, installed: dict[str, str]) -> Run:
     where = (str(known.folder), server.base_url, str(server.ca_file))
-    command = [sys.executable, "-m", "benchmarks.process", name, *where, str(calls), str(clients)]
-    start = time.perf_counter()
-    folder = Path(__file__).parents[1]
-    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "answered\n"
-        seconds = time.perf_counter() - start
-        memory = json.loads(process.stdout.read())
-    assert process.returncode == 0
-    return seconds, memory
+
+    def run(name: str, calls: int, clients: int) -> tuple[float, dict[str, float]]:
+        command = [sys.executable, "-m", "benchmarks.process", name, *where, str(calls), str(clients)]
+        start = time.perf_counter()
+        folder = Path(__file__).parents[1]
+        with subprocess.Popen(command, cwd=folder, env=installed, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "answered\n"
+            seconds = time.perf_counter() - start
+            memory = json.loads(process.stdout.read())
+        assert process.returncode == 0
+        return seconds, memory
+
+    return run
 
 
 @pytest.mark.contest(*PEERS, turns=3)
-def test_process(
-    contestant: str,
-    known: Known,
-    server: Server,
-    installed: dict[str, str],
-    results: Results,
-    smoke: bool,
-) -> None:
+def test_process(contestant: str, run: Run, results: Results, smoke: bool) -> None:
     calls, clients = (1, 2) if smoke else (CALLS, CLIENTS)
-    seconds, memory = run(contestant, known, server, installed, calls, clients)
+    seconds, memory = run(contestant, calls, clients)
     if not smoke:
         results.add("first call", contestant, seconds)
         for what, size in memory.items():
@@ -70,16 +70,9 @@ def test_process(
 
 
 @pytest.mark.contest("10", "100", "1000", turns=3)
-def test_sessions(
-    contestant: str,
-    known: Known,
-    server: Server,
-    installed: dict[str, str],
-    results: Results,
-    smoke: bool,
-) -> None:
+def test_sessions(contestant: str, run: Run, results: Results, smoke: bool) -> None:
     """So many sessions, each of which has made a call."""
     count = 2 if smoke else int(contestant)
-    _, memory = run("ours", known, server, installed, 10, count)
+    _, memory = run("ours", 10, count)
     if not smoke:
         results.add("sessions in memory", contestant, memory["memory of one more client"])
