@@ -51,7 +51,7 @@ check-asan: build/done/test .venv/all ## C and Python tests under the address, l
 	@$(CHECK) SAN=address,undefined
 	@$(WATCHED) asan $(PATHS)
 
-check-ubsan: build/done/test .venv/all ## C tests, and those of the binding, under the undefined behaviour sanitizer alone
+check-ubsan: build/done/test .venv/all ## C tests, and those of binding and units, under the undefined behaviour sanitizer alone
 	@$(CHECK) SAN=undefined
 	@$(WATCHED) ubsan $(PATHS)
 
