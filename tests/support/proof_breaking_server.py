@@ -14,6 +14,7 @@ import ssl
 import struct
 import sys
 import threading
+import time
 from collections import Counter
 from typing import Any
 
@@ -116,6 +117,8 @@ class Server:
             answer,
         )
         connection.sendall(answer if fate != "partly answered" else answer[: chance.randrange(1, len(answer))])
+        if fate.startswith("answered, then"):
+            time.sleep(chance.choice([0, 0.002]))  # time for a next request, which is lost with the connection
         if fate == "answered, then closed":
             connection.unwrap()
         return fate == "answered"
