@@ -9,23 +9,68 @@ static struct ibk_error outcome;
 static char version_text[96] = "libcurl (not initialised)";
 static bool keys_are_logged;
 static ibk_mutex easy_lock = IBK_MUTEX_INIT;
+static ibk_mutex share_lock = IBK_MUTEX_INIT; /* of the share itself */
+static ibk_mutex sessions_lock = IBK_MUTEX_INIT;
+static CURLSH *share; /* of TLS sessions; NULL where libcurl keeps them longer than an easy handle lives */
 
-static void lock_easy(void)
+static void lock_all(void)
 {
     ibk_mutex_lock(&easy_lock);
+    ibk_mutex_lock(&share_lock);
+    ibk_mutex_lock(&sessions_lock);
 }
 
-static void unlock_easy(void)
+static void unlock_all(void)
 {
+    ibk_mutex_unlock(&sessions_lock);
+    ibk_mutex_unlock(&share_lock);
     ibk_mutex_unlock(&easy_lock);
+}
+
+bool ibk_http_easies_wear_out(void)
+{
+    return curl_version_info(CURLVERSION_NOW)->version_num < 0x080200;
 }
 
 CURL *ibk_http_easy_new(void)
 {
-    lock_easy();
+    ibk_mutex_lock(&easy_lock);
     CURL *easy = curl_easy_init();
-    unlock_easy();
+    ibk_mutex_unlock(&easy_lock);
+    if (easy != NULL && share != NULL && curl_easy_setopt(easy, CURLOPT_SHARE, share) != CURLE_OK) {
+        curl_easy_cleanup(easy);
+        easy = NULL;
+    }
     return easy;
+}
+
+static ibk_mutex *lock_of(curl_lock_data data)
+{
+    return data == CURL_LOCK_DATA_SSL_SESSION ? &sessions_lock : &share_lock;
+}
+
+static void lock_shared(CURL *easy, curl_lock_data data, curl_lock_access access, void *context)
+{
+    (void)easy;
+    (void)access;
+    (void)context;
+    ibk_mutex_lock(lock_of(data));
+}
+
+static void unlock_shared(CURL *easy, curl_lock_data data, void *context)
+{
+    (void)easy;
+    (void)context;
+    ibk_mutex_unlock(lock_of(data));
+}
+
+/* An easy handle keeps its TLS sessions: one for each exchange would make every new connection pay a whole handshake. */
+static bool share_sessions(void)
+{
+    share = curl_share_init();
+    return share != NULL && curl_share_setopt(share, CURLSHOPT_LOCKFUNC, lock_shared) == CURLSHE_OK &&
+           curl_share_setopt(share, CURLSHOPT_UNLOCKFUNC, unlock_shared) == CURLSHE_OK &&
+           curl_share_setopt(share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION) == CURLSHE_OK;
 }
 
 static void describe_version(const curl_version_info_data *info)
@@ -59,7 +104,7 @@ static void initialise(void)
     CURLcode result = curl_global_init(CURL_GLOBAL_DEFAULT);
     if (result != CURLE_OK) {
         (void)ibk_http_setup_fail(result, "ibk_http_global_init", &outcome);
-    } else if (!ibk_process_on_fork(lock_easy, unlock_easy, unlock_easy)) {
+    } else if ((ibk_http_easies_wear_out() && !share_sessions()) || !ibk_process_on_fork(lock_all, unlock_all, unlock_all)) {
         (void)ibk_fail_memory(&outcome, "ibk_http_global_init");
     }
 }

@@ -143,15 +143,6 @@ static CURL *make_easy(struct ibk_http_handle *handle, CURLcode *result)
     return easy;
 }
 
-/*
- * Up to 8.1 libcurl keeps pointing at the last header of the answer before, which it has freed, and goes on writing there when
- * the first header of the next one is a folded line. With those versions no easy handle sees two answers.
- */
-static bool easies_wear_out(void)
-{
-    return curl_version_info(CURLVERSION_NOW)->version_num < 0x080200;
-}
-
 /* An easy handle that has seen no answer. The connections are the multi handle's, and stay. */
 static ibk_code take_new(struct ibk_http_handle *handle, struct ibk_error *err)
 {
@@ -173,7 +164,7 @@ static ibk_code take_new(struct ibk_http_handle *handle, struct ibk_error *err)
 void ibk_http_handle_prepare(struct ibk_http_handle *handle)
 {
     CURLcode result;
-    if (handle->spare == NULL && easies_wear_out()) {
+    if (handle->spare == NULL && ibk_http_easies_wear_out()) {
         curl_easy_cleanup(handle->worn);
         handle->worn = NULL;
         handle->spare = make_easy(handle, &result);
@@ -223,7 +214,7 @@ ibk_code ibk_http_handle_begin(struct ibk_http_handle *handle, const struct ibk_
     ibk_buf_init(&response->body, handle->settings->max_body_bytes);
     handle->curl_text[0] = '\0';
     ibk_code code = ibk_http_request_check(request, &transfer->url, err);
-    if (code == IBK_OK && handle->used && easies_wear_out()) {
+    if (code == IBK_OK && handle->used && ibk_http_easies_wear_out()) {
         code = take_new(handle, err);
     }
     if (code == IBK_OK) {

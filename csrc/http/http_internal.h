@@ -122,6 +122,11 @@ struct ibk_http_client {
  * fork waits for the end of it.
  */
 CURL *ibk_http_easy_new(void);
+/*
+ * Up to 8.1 libcurl keeps pointing at the last header of the answer before, which it has freed, and goes on writing there when
+ * the first header of the next one is a folded line. With those versions no easy handle sees two answers.
+ */
+bool ibk_http_easies_wear_out(void);
 
 /* options.c. The settings are zeroed first; where that fails, they still are to be cleaned. */
 ibk_code ibk_http_settings_init(struct ibk_http_settings *settings, const struct ibk_http_options *options, struct ibk_error *err)
