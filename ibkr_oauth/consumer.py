@@ -29,6 +29,9 @@ Progress: TypeAlias = Callable[[], object]
 #: Largest file that is read as a key, in bytes.
 _MAX_FILE = 65_536
 
+#: Advice where a text should have been a key or the path of one, and is neither.
+NO_FILE = "Give the path of an existing file, or the text of the key with its BEGIN line."
+
 _NAMES_A_FILE = re.compile(r"[^\n]{0,4090}\.\w{1,12}")
 
 # RFC 7919, appendix A.1. Public, well examined, and found without a search; a consumer of one's own should have its own
@@ -384,6 +387,11 @@ def _is_path(text: str) -> bool:
     return len(text) < 250 or os.path.exists(text)  # noqa: PTH110
 
 
+def _names_a_file(text: str) -> bool:
+    """Whether errors may show it: what does not look like a file's name may be a piece of a key."""
+    return _NAMES_A_FILE.fullmatch(text) is not None
+
+
 def _read_file(path: str, what: str, kind: type[IBKROAuthError]) -> bytearray:
     data = bytearray(_MAX_FILE + 1)
     try:
@@ -398,10 +406,6 @@ def _read_file(path: str, what: str, kind: type[IBKROAuthError]) -> bytearray:
         content = data[:size]
         _wipe(data)
         return content
-    # Outside of the handler, so that the system's error, which repeats the path, is not kept as context: a text that is
-    # no file name may be a piece of a key.
-    shown = repr(path) if _NAMES_A_FILE.fullmatch(path) else f"a text of {len(path)} characters"
-    raise kind(
-        f"{what}: {shown} could not be read: {reason}",
-        advice="Give the path of an existing file, or the text of the key with its BEGIN line.",
-    )
+    # Outside of the handler, so that the system's error, which repeats the path, is not kept as context.
+    shown = repr(path) if _names_a_file(path) else f"a text of {len(path)} characters"
+    raise kind(f"{what}: {shown} could not be read: {reason}", advice=NO_FILE)

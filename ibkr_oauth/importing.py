@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from . import config, files
-from .consumer import DHParameters, PrivateKey, _is_path
+from .consumer import NO_FILE, DHParameters, PrivateKey, _is_path, _names_a_file
 from .errors import ConfigurationError, DHParametersError, KeyFormatError
 from .keygen import DH_PARAMS, PRIVATE_ENCRYPTION, PRIVATE_SIGNATURE
 
@@ -393,6 +393,9 @@ def _find(text: str, name: str, setup: Setup) -> str:
     for one in tried:
         if one.is_file():
             return str(one)
+    if not _names_a_file(text):
+        message = f"{setup.fields[name]} is neither a key nor the path of a file: a text of {len(text)} characters"
+        raise ConfigurationError(message, advice=NO_FILE)
     raise ConfigurationError(
         f"{setup.fields[name]} names the file {text}, which is not there",
         advice=f"Put {ntpath.basename(text)} into {setup.folder}, or correct the path in the source.",

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ibkr_oauth import DHParameters, PrivateKey, importing
-from ibkr_oauth.errors import ConfigurationError, DHParametersError, KeyFormatError
+from ibkr_oauth.errors import ConfigurationError, DHParametersError, IBKROAuthError, KeyFormatError
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +281,14 @@ def test_a_path_that_leads_nowhere_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"SIGNING_KEY names the file C:\\keys\\s\.pem") as caught:
         importing.convert(setup_of(signing_key="C:\\keys\\s.pem"), tmp_path / "keys", environment={})
     assert "Put s.pem into" in caught.value.advice
+
+
+@pytest.mark.parametrize("text", ["A/bcdefghIJKLmnopqrstuvWXYZ=", "KEY----- MIIEvQIBADANBgkq/hkiG9w0BAQEF"])
+def test_a_piece_of_a_key_in_the_place_of_a_path_is_not_shown(text: str, tmp_path: Path) -> None:
+    with pytest.raises(IBKROAuthError) as caught:
+        importing.convert(setup_of(signing_key=text), tmp_path / "keys", environment={})
+    assert text[-12:] not in f"{caught.value} {caught.value.advice}"
+    assert "BEGIN line" in caught.value.advice or "PEM" in caught.value.advice
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, pem: str) -> None:
