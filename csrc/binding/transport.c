@@ -218,7 +218,11 @@ static PyObject *parse_header(const uint8_t *line, const uint8_t *end)
     while (end > value && (end[-1] == ' ' || end[-1] == '\t' || end[-1] == '\r')) {
         end--;
     }
-    return Py_BuildValue("(NN)", decode(line, colon), decode(value, end));
+    PyObject *pair[] = {decode(line, colon), decode(value, end)};
+    PyObject *header = pair[0] != NULL && pair[1] != NULL ? PyTuple_Pack(2, pair[0], pair[1]) : NULL;
+    Py_XDECREF(pair[0]);
+    Py_XDECREF(pair[1]);
+    return header;
 }
 
 static PyObject *parse_headers(ibk_span block)

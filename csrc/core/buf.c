@@ -36,7 +36,8 @@ void ibk_buf_clean(struct ibk_buf *buf)
 /* Copies into new memory instead of realloc, which may leave a secret behind where it stood. */
 static void grow(struct ibk_buf *buf, size_t needed)
 {
-    size_t capacity = buf->capacity < FIRST_CAPACITY ? FIRST_CAPACITY : buf->capacity;
+    size_t first = buf->limit < FIRST_CAPACITY ? buf->limit : FIRST_CAPACITY;
+    size_t capacity = buf->capacity < first ? first : buf->capacity;
     while (capacity < needed) {
         capacity = capacity > SIZE_MAX / 2 ? needed : capacity * 2;
     }

@@ -11,6 +11,8 @@ static bool keys_are_logged;
 static ibk_mutex easy_lock = IBK_MUTEX_INIT;
 static ibk_mutex share_lock = IBK_MUTEX_INIT; /* of the share itself */
 static ibk_mutex sessions_lock = IBK_MUTEX_INIT;
+static bool easies_wear_out;
+static bool decompresses;
 static CURLSH *share; /* of TLS sessions; NULL where libcurl keeps them longer than an easy handle lives */
 
 static void lock_all(void)
@@ -29,7 +31,12 @@ static void unlock_all(void)
 
 bool ibk_http_easies_wear_out(void)
 {
-    return curl_version_info(CURLVERSION_NOW)->version_num < 0x080200;
+    return easies_wear_out;
+}
+
+bool ibk_http_decompresses(void)
+{
+    return decompresses;
 }
 
 CURL *ibk_http_easy_new(void)
@@ -83,6 +90,8 @@ static void initialise(void)
 {
     const curl_version_info_data *info = curl_version_info(CURLVERSION_NOW);
     describe_version(info);
+    easies_wear_out = info->version_num < 0x080200;
+    decompresses = (info->features & CURL_VERSION_LIBZ) != 0;
     if (info->version_num < 0x075400) {
         (void)ibk_fail(&outcome, IBK_E_ARGUMENT, "ibk_http_global_init", "libcurl %s is too old: 7.84 or newer is required",
                        info->version);
@@ -104,7 +113,7 @@ static void initialise(void)
     CURLcode result = curl_global_init(CURL_GLOBAL_DEFAULT);
     if (result != CURLE_OK) {
         (void)ibk_http_setup_fail(result, "ibk_http_global_init", &outcome);
-    } else if ((ibk_http_easies_wear_out() && !share_sessions()) || !ibk_process_on_fork(lock_all, unlock_all, unlock_all)) {
+    } else if ((easies_wear_out && !share_sessions()) || !ibk_process_on_fork(lock_all, unlock_all, unlock_all)) {
         (void)ibk_fail_memory(&outcome, "ibk_http_global_init");
     }
 }

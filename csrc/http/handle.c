@@ -34,6 +34,9 @@ static const struct {
     {CURLOPT_MAXLIFETIME_CONN, 3600}, /* seconds: certificates are checked at connect only */
 };
 
+/* What set_headers may put before the user agent, and after it. */
+#define OUR_LINES "User-Agent: \0Accept-Encoding: " IBK_ENCODINGS "\0"
+
 static int on_socket(void *context, curl_socket_t socket, curlsocktype purpose)
 {
     struct ibk_http_handle *handle = context;
@@ -103,7 +106,6 @@ static CURLcode set_callbacks(struct ibk_http_handle *handle, CURL *easy)
 
 static CURLcode set_options(struct ibk_http_handle *handle, CURL *easy)
 {
-    const curl_version_info_data *info = curl_version_info(CURLVERSION_NOW);
     CURLcode result = CURLE_OK;
 
     for (size_t i = 0; result == CURLE_OK && i < sizeof fixed_numbers / sizeof fixed_numbers[0]; i++) {
@@ -112,14 +114,14 @@ static CURLcode set_options(struct ibk_http_handle *handle, CURL *easy)
     if (result == CURLE_OK) {
         result = curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, handle->settings->connect_timeout_ms);
     }
-    if (result == CURLE_OK) {
+    if (result == CURLE_OK && handle->settings->proxy != NULL) { /* what the proxy sees: the server sees our own line */
         result = curl_easy_setopt(easy, CURLOPT_USERAGENT, handle->settings->user_agent);
     }
     if (result == CURLE_OK) {
         result = curl_easy_setopt(easy, CURLOPT_NOPROXY, ""); /* not the environment's */
     }
-    if (result == CURLE_OK && (info->features & CURL_VERSION_LIBZ) != 0) {
-        result = curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
+    if (result == CURLE_OK && ibk_http_decompresses()) {
+        result = curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, IBK_ENCODINGS);
     }
 #if LIBCURL_VERSION_NUM >= 0x075700
     /* Or a name server that does not answer would hold up timeouts and Ctrl-C: the resolver's thread is left to itself. */
@@ -179,7 +181,7 @@ ibk_code ibk_http_handle_init(struct ibk_http_handle *handle, const struct ibk_h
     handle->sockets = sockets;
     handle->transfer.socket = CURL_SOCKET_BAD;
     ibk_buf_init(&handle->url, 2 * IBK_URL_MAX_SIZE + 3);
-    ibk_buf_init(&handle->header_text, IBK_MAX_HEADER_TEXT);
+    ibk_buf_init(&handle->header_text, IBK_MAX_HEADER_TEXT + strlen(settings->user_agent) + sizeof OUR_LINES);
     return take_new(handle, err);
 }
 

@@ -30,6 +30,7 @@
 #define IBK_MAX_KEPT 4 /* idle connections of a blocking client */
 #define IBK_MAX_METHOD 16
 #define IBK_MAX_HEADERS 128
+#define IBK_ENCODINGS "gzip, deflate"
 #define IBK_MAX_HEADER_TEXT 65536u /* bytes of all lines of a request */
 
 /* Which part of the answer the header lines that arrive belong to. */
@@ -101,7 +102,7 @@ struct ibk_http_handle {
     enum { IBK_SCHEME_NONE, IBK_SCHEME_HTTP, IBK_SCHEME_HTTPS } scheme; /* what the handle is set up for */
     struct ibk_buf url;         /* and request target, with a NUL each; kept for its memory, as the next two are */
     struct ibk_buf header_text; /* "Name: value\0" lines */
-    struct curl_slist header_list[IBK_MAX_HEADERS + 2];
+    struct curl_slist header_list[IBK_MAX_HEADERS + 4]; /* see set_headers */
     struct ibk_transfer transfer;
     char curl_text[CURL_ERROR_SIZE];
 };
@@ -127,6 +128,7 @@ CURL *ibk_http_easy_new(void);
  * the first header of the next one is a folded line. With those versions no easy handle sees two answers.
  */
 bool ibk_http_easies_wear_out(void);
+bool ibk_http_decompresses(void);
 
 /* options.c. The settings are zeroed first; where that fails, they still are to be cleaned. */
 ibk_code ibk_http_settings_init(struct ibk_http_settings *settings, const struct ibk_http_options *options, struct ibk_error *err)

@@ -1,4 +1,5 @@
 /* test_http.c - csrc/http on a good network: what is sent, what is refused, what is read. */
+#include "../../csrc/http/http_internal.h"
 #include "support_http.h"
 
 #include <signal.h>
@@ -158,6 +159,7 @@ static void send_headers(const struct ibk_http_header *headers, size_t count, co
     if (expected == IBK_OK) {
         assert_ok(send_request(&request));
     } else {
+        ibk_http_response_clean(&bench.response);
         assert_refused(expected, ibk_http_send(bench.client, &request, NULL, &bench.response, &err));
     }
 }
@@ -215,6 +217,28 @@ static void test_headers_that_replace_ours(void **state)
     assert_true(ibk_span_find(raw, TEXT("*/*")) == raw.len);
     assert_true(ibk_span_find(raw, TEXT(USER_AGENT)) == raw.len);
     assert_true(ibk_span_find(raw, TEXT("gzip")) == raw.len);
+}
+
+/* Our own lines have their place beside the caller's. */
+static void test_as_many_headers_as_there_may_be(void **state)
+{
+    struct ibk_http_header many[IBK_MAX_HEADERS];
+    size_t left = IBK_MAX_HEADER_TEXT - sizeof "Content-Type:" - sizeof "Expect:";
+    (void)state;
+    serve(NULL, 0);
+    for (size_t i = 0; i < COUNT(many); i++) {
+        ibk_span value = i + 1 < COUNT(many) ? repeated("1", 400) : repeated("2", left - strlen("X-Many") - sizeof ": ");
+        many[i] = (struct ibk_http_header){TEXT("X-Many"), value};
+        left -= strlen("X-Many") + sizeof ": " + value.len;
+    }
+    assert_int_equal(left, 0);
+    send_headers(many, COUNT(many), "{}", IBK_OK);
+    ibk_span raw = server_request(bench.server, 0);
+    assert_true(ibk_span_find(raw, TEXT("\r\nUser-Agent: " USER_AGENT "\r\n")) != raw.len);
+    assert_true(ibk_span_find(raw, TEXT("\r\nAccept-Encoding: gzip, deflate\r\n")) != raw.len);
+    assert_true(ibk_span_find(raw, TEXT("\r\nContent-Type:")) == raw.len);
+    many[0].value = repeated("1", 401);
+    send_headers(many, COUNT(many), "{}", IBK_E_HEADER);
 }
 
 static void test_headers_refused(void **state)
@@ -614,6 +638,7 @@ int main(void)
         http_test(test_targets_on_the_wire),
         http_test(test_headers_on_the_wire),
         http_test(test_headers_that_replace_ours),
+        http_test(test_as_many_headers_as_there_may_be),
         http_test(test_headers_refused),
         http_test(test_requests_refused),
         http_test(test_answers),

@@ -62,6 +62,28 @@ static void test_good_certificate(void **state)
     assert_ok(get("/"));
 }
 
+/* A handshake that resumes a session is short, and sees no certificate: whoever trusts others has to make a whole one. */
+static void test_sessions_are_resumed_by_those_who_trust_the_same(void **state)
+{
+    const struct step close = STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+    const struct step steps[] = {close, close, close};
+    long before = SSL_CTX_sess_hits(good);
+    (void)state;
+    serve_tls(good, steps, COUNT(steps));
+    for (size_t i = 0; i < COUNT(steps); i++) {
+        assert_ok(post("/v1/api/orders", "{}"));
+    }
+    assert_int_equal(server_connections(bench.server), 3);
+    assert_int_equal(SSL_CTX_sess_hits(good), before + 2);
+
+    bench.options.ca_file = scratch_file("stranger.pem");
+    assert_true(authority_write(&stranger, bench.options.ca_file));
+    new_client();
+    assert_failed(IBK_E_TLS, false, post("/x", "body"));
+    assert_says("unknown authority");
+    assert_int_equal(SSL_CTX_sess_hits(good), before + 2);
+}
+
 static void test_default_port_in_the_host_header(void **state)
 {
     static const struct {
@@ -333,7 +355,9 @@ static void test_proxy_is_used(void **state)
     assert_true(ibk_span_find(raw, ibk_span_text("CONNECT api.test:443 HTTP/1.1\r\n")) == 0);
     assert_true(ibk_span_find(raw, ibk_span_text("Proxy-Authorization: Basic dXNlcjpodW50ZXIy\r\n")) != raw.len);
     assert_true(ibk_span_find(raw, ibk_span_text("OAuth")) == raw.len);
+    assert_true(ibk_span_find(raw, ibk_span_text("User-Agent: " USER_AGENT "\r\n")) != raw.len);
     ibk_span inner = server_request(bench.server, 0);
+    assert_true(ibk_span_find(inner, ibk_span_text("User-Agent: " USER_AGENT "\r\n")) != inner.len);
     assert_true(ibk_span_find(inner, ibk_span_text("POST /x?y HTTP/1.1\r\nHost: api.test\r\n")) == 0);
     assert_true(ibk_span_find(inner, ibk_span_text("Proxy")) == inner.len);
 
@@ -506,6 +530,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         http_test(test_good_certificate),
+        http_test(test_sessions_are_resumed_by_those_who_trust_the_same),
         http_test(test_default_port_in_the_host_header),
         http_test(test_certificates_refused),
         http_test(test_tls_1_2_will_do),
