@@ -163,24 +163,15 @@ class Response:
 class _Pool:
     """Idle connections that were made with the same options: all sessions of the process share them."""
 
-    __slots__ = ("__weakref__", "_idle", "_options")
+    __slots__ = ("__weakref__", "idle", "options")
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self._options = options
-        self._idle: deque[_core.HttpClient] = deque(maxlen=_MOST_IDLE)  # the one that was idle longest falls out
+        self.options = options
+        self.forget()
 
     def forget(self) -> None:
         """In a child: the parent's clients let go without closing."""
-        self._idle = deque(maxlen=_MOST_IDLE)
-
-    def take(self) -> _core.HttpClient:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return _core.HttpClient(**self._options)
-
-    def give_back(self, client: _core.HttpClient) -> None:
-        self._idle.append(client)
+        self.idle: deque[_core.HttpClient] = deque(maxlen=_MOST_IDLE)  # the one that was idle longest falls out
 
 
 _MOST_IDLE = 32
@@ -211,7 +202,7 @@ class Transport:
         pool = _pools.get(key)
         if pool is None:
             pool = _Pool(options)
-            pool.give_back(_core.HttpClient(**options))  # wrong options show at once
+            pool.idle.append(_core.HttpClient(**options))  # wrong options show at once
             _pools[key] = pool
         self._pool: _Pool | None = pool
         self._busy: set[_core.HttpClient] = set()
@@ -246,7 +237,10 @@ class Transport:
         if pool is None:
             raise SessionClosed("the connections were closed")
         check_allowed(url)
-        client = pool.take()
+        try:
+            client = pool.idle.pop()
+        except IndexError:
+            client = _core.HttpClient(**pool.options)
         cancelled = self._cancelled
         self._busy.add(client)  # before looking at _closed: close() looks in the other order
         try:
@@ -256,7 +250,7 @@ class Transport:
         finally:
             self._busy.discard(client)
             if cancelled == self._cancelled:  # a client that was cancelled may remember it
-                pool.give_back(client)
+                pool.idle.append(client)
         return answer(method, url, status, pairs, content, elapsed, reused)
 
     def close(self) -> None:
