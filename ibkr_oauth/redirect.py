@@ -51,6 +51,7 @@ class RedirectListener(Closing):
     def __init__(self, port: int = 0, path: str = _CALLBACK) -> None:
         self._answers: queue.Queue[dict[str, str]] = queue.Queue()
         self._expected = ""
+        self._taking = threading.Lock()
         self.closed = False
         self._path = path
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._make_handler())
@@ -120,14 +121,19 @@ class RedirectListener(Closing):
 
     def _take_answer(self, request: BaseHTTPRequestHandler, answer: dict[str, str]) -> None:
         token = answer.get("oauth_token", "").encode()
-        if not self._expected or not secrets.compare_digest(token, self._expected.encode()):
+        with self._taking:
+            is_expected = bool(self._expected) and secrets.compare_digest(token, self._expected.encode())
+            if is_expected:
+                self._expected = ""
+        if not is_expected:
             words = "This answer belongs to another request token, or was given before."
             respond_page(request, 400, "Not the answer that was expected", words)
             return
         title = "Access granted" if "oauth_verifier" in answer else "Access denied"
-        respond_page(request, 200, title, "You may close this window and return to your program.")
-        self._expected = ""
-        self._answers.put(answer)
+        try:
+            respond_page(request, 200, title, "You may close this window and return to your program.")
+        finally:  # the browser may have gone; and not before, since whoever waits for the answer may end the program
+            self._answers.put(answer)
 
 
 def _split(target: str) -> tuple[str, str]:

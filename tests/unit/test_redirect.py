@@ -6,11 +6,12 @@ import http.client
 import socket
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, urlsplit
 
 import pytest
 
-from ibkr_oauth import AuthorizationError, VerifierError, oauth
+from ibkr_oauth import AuthorizationError, VerifierError, oauth, redirect
 from ibkr_oauth.redirect import RedirectListener
 
 TOKEN = "d4e60123456789abcdef"
@@ -51,6 +52,39 @@ def test_an_answer_comes_once(listener: RedirectListener) -> None:
     assert listener.wait(5) == "first"
     with pytest.raises(AuthorizationError, match="nobody answered on the consent page within 0 s"):
         listener.wait(0.01)
+
+
+def test_an_answer_comes_once_though_the_first_still_waits_for_its_page(
+    listener: RedirectListener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses: list[int] = []
+    respond_page = redirect.respond_page
+
+    def respond_late(request: BaseHTTPRequestHandler, status: int, title: str, text: str) -> None:
+        if not statuses:
+            statuses.append(status)
+            statuses.append(ask(listener, f"/callback?oauth_token={TOKEN}&oauth_verifier=second")[0])
+        respond_page(request, status, title, text)
+
+    monkeypatch.setattr(redirect, "respond_page", respond_late)
+    listener.expect(TOKEN)
+    assert ask(listener, f"/callback?oauth_token={TOKEN}&oauth_verifier=first")[0] == 200
+    assert statuses == [200, 400]
+    assert listener.wait(5) == "first"
+    with pytest.raises(AuthorizationError, match="nobody answered"):
+        listener.wait(0.01)
+
+
+def test_a_browser_that_does_not_wait_for_the_page(listener: RedirectListener, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(redirect, "respond_page", fail)
+    monkeypatch.setattr(ThreadingHTTPServer, "handle_error", lambda *_: None)  # prints it
+    listener.expect(TOKEN)
+    with pytest.raises((OSError, http.client.HTTPException)):
+        ask(listener, f"/callback?oauth_token={TOKEN}&oauth_verifier=first")
+    assert listener.wait(5) == "first"
 
 
 @pytest.mark.parametrize("query", [f"oauth_token={TOKEN}", f"oauth_token={TOKEN}&oauth_verifier="])
