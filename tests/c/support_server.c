@@ -138,6 +138,7 @@ static void remember(struct server *server, size_t index, const uint8_t *data, s
     uint8_t *copy = malloc(len + 1);
     demand(copy != NULL, "no memory");
     memcpy(copy, data, len);
+    copy[len] = '\0'; /* for tests that scan it as text */
     (void)pthread_mutex_lock(&server->lock);
     free(server->requests[index]);
     server->requests[index] = copy;
