@@ -58,8 +58,9 @@ def check_key(data: bytes) -> None:
     try:
         our_key = _core.RSAKey.load(data)
     except IBKROAuthError:
-        looks_wide = b"\0" in data[:2]  # as UTF-16; cryptography passes over whatever stands before the BEGIN line
-        assert their_key is None or not 2048 <= their_key.key_size <= 8192 or looks_wide
+        # cryptography passes over whatever stands before the BEGIN line. For us a file is one thing: UTF-16, or DER, or PEM.
+        begins_as_another = b"\0" in data[:2] or (data[:1] == b"\x30" and b"-----BEGIN" in data)
+        assert their_key is None or not 2048 <= their_key.key_size <= 8192 or begins_as_another
         return
     written = theirs(our_key.private_pem().reveal())
     assert written is not None
