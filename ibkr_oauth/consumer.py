@@ -32,7 +32,8 @@ _MAX_FILE = 65_536
 #: Advice where a text should have been a key or the path of one, and is neither.
 NO_FILE = "Give the path of an existing file, or the text of the key with its BEGIN line."
 
-_NAMES_A_FILE = re.compile(r"[^\n]{0,4090}\.\w{1,12}")
+# Names may hold nearly everything. Without "=" they are no token, without quotes and brackets no piece of a file.
+_NAMES_A_FILE = re.compile(r"[^\n=\"'<>{}\[\]|*?;,]{0,4090}\.\w{1,12}")
 
 # RFC 7919, appendix A.1. Public, well examined, and found without a search; a consumer of one's own should have its own
 # prime.

@@ -16,7 +16,7 @@ with watched("ibkr_oauth.config", "ibkr_oauth.importing", "ibkr_oauth.stores", "
     from ibkr_oauth.errors import IBKROAuthError
     from ibkr_oauth.tokens import LiveSessionToken
 
-SECRET = "Zm9ydHktdHdv/c2VjcmV0"  # put wherever the input says SECRET
+SECRET = "Zm9ydHktdHdv/c2VjcmV0czQ="  # put wherever the input says SECRET; padded, as tokens are and no file's name is
 
 folder = Path(tempfile.mkdtemp(prefix="fuzz-files-"))
 path = folder / "file"

@@ -283,7 +283,15 @@ def test_a_path_that_leads_nowhere_is_named(tmp_path: Path) -> None:
     assert "Put s.pem into" in caught.value.advice
 
 
-@pytest.mark.parametrize("text", ["A/bcdefghIJKLmnopqrstuvWXYZ=", "KEY----- MIIEvQIBADANBgkq/hkiG9w0BAQEF"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A/bcdefghIJKLmnopqrstuvWXYZ=",
+        "A/bcdefghIJKLmnopqrstuvWXYZ=.pem",
+        'x = ["A/bcdefghIJKLmnopqrstuvWXYZ.pem',
+        "KEY----- MIIEvQIBADANBgkq/hkiG9w0BAQEF",
+    ],
+)
 def test_a_piece_of_a_key_in_the_place_of_a_path_is_not_shown(text: str, tmp_path: Path) -> None:
     with pytest.raises(IBKROAuthError) as caught:
         importing.convert(setup_of(signing_key=text), tmp_path / "keys", environment={})
