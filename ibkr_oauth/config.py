@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from . import files
-from .consumer import Consumer, DHParameters, PrivateKey, _is_path
+from .consumer import Consumer, DHParameters, PrivateKey, _is_path, _names_a_file
 from .errors import ConfigurationError, IBKROAuthError, MissingSetting
 from .log import WARNING, Log
 from .redact import mask
@@ -679,7 +679,7 @@ def _masked(name: str, text: str) -> str:
         return f"({len(''.join(text.split()))} characters)"
     if name == "access_token":
         return mask(text.strip())
-    if name in (*_PRIVATE_KEYS, "dh_params") and not _is_path(text):
+    if name in (*_PRIVATE_KEYS, "dh_params") and not (_is_path(text) and (_names_a_file(text) or os.path.exists(text))):
         return f"(text of {len(text)} characters)"
     if name in ("proxy", "base_url"):
         return re.sub(r"//[^/@]*@", "//…@", text)

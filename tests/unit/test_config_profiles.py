@@ -802,3 +802,11 @@ def test_credentials_of_the_environment_have_a_store_of_their_own(monkeypatch: p
 def test_from_env_looks_into_no_profile() -> None:
     with pytest.raises(MissingSetting):
         Session.from_env()
+
+
+def test_a_token_in_the_place_of_a_keys_path_is_not_shown() -> None:
+    token = "A/bcdefghIJKLmnopqrstuvWXYZ="  # as long as a live session token, and no file's name
+    settings = config.from_env({"IBKR_OAUTH_SIGNING_KEY": token, "IBKR_OAUTH_ENCRYPTION_KEY": "missing.pem"})
+    rows = {one.name: one.value for one in settings.masked()}
+    assert token not in repr(rows)
+    assert rows["encryption_key"] == "missing.pem"
