@@ -34,9 +34,6 @@ static const struct {
     {CURLOPT_MAXLIFETIME_CONN, 3600}, /* seconds: certificates are checked at connect only */
 };
 
-/* What set_headers may put before the user agent, and after it. */
-#define OUR_LINES "User-Agent: \0Accept-Encoding: " IBK_ENCODINGS "\0"
-
 static int on_socket(void *context, curl_socket_t socket, curlsocktype purpose)
 {
     struct ibk_http_handle *handle = context;
@@ -181,7 +178,7 @@ ibk_code ibk_http_handle_init(struct ibk_http_handle *handle, const struct ibk_h
     handle->sockets = sockets;
     handle->transfer.socket = CURL_SOCKET_BAD;
     ibk_buf_init(&handle->url, 2 * IBK_URL_MAX_SIZE + 3);
-    ibk_buf_init(&handle->header_text, IBK_MAX_HEADER_TEXT + strlen(settings->user_agent) + sizeof OUR_LINES);
+    ibk_buf_init(&handle->header_text, IBK_MAX_HEADER_TEXT + strlen(settings->user_agent) + sizeof IBK_OUR_LINES);
     return take_new(handle, err);
 }
 

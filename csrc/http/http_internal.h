@@ -30,8 +30,10 @@
 #define IBK_MAX_KEPT 4 /* idle connections of a blocking client */
 #define IBK_MAX_METHOD 16
 #define IBK_MAX_HEADERS 128
-#define IBK_ENCODINGS "gzip, deflate"
 #define IBK_MAX_HEADER_TEXT 65536u /* bytes of all lines of a request */
+#define IBK_ENCODINGS "gzip, deflate"
+/* With the user agent, what set_headers may add to those. */
+#define IBK_OUR_LINES "User-Agent: \0Accept-Encoding: " IBK_ENCODINGS "\0"
 
 /* Which part of the answer the header lines that arrive belong to. */
 enum ibk_answer_part {

@@ -61,7 +61,7 @@ def caller(request: pytest.FixtureRequest, ready: bool, rogue: Rogue, consumer: 
     if not ready:
         options |= {"live_session_token": None, "brokerage": "lazy"}
     with CALLERS[request.param](**options) as opened:
-        for path, headers in (("/a b", {}), ("/a", {"X": "\r"})):  # or what it keeps from then on were its first test's
+        for path, headers in (("/a b", {}), ("/a", {"X": "\r"})):  # else its first test left behind what it keeps
             with pytest.raises(InvalidValue):
                 opened.request("GET", path, headers=headers)
         yield opened
