@@ -251,7 +251,7 @@ def page(machine: dict[str, Any], results: Results) -> str:
         "with `--functions` the functions of `Session.get`.",
         *layers(results),
         "Instructions in user space for a call, counted once by callgrind (libcurl 7.88.1, OpenSSL 3.0.19; pycurl with",
-        "8.23.0 and 3.6.5): `Session.get` 223,000, bare pycurl 96,000. Some 60,000 of the difference are libcurl 7.88",
+        "8.23.0 and 3.6.5): `Session.get` 221,000, bare pycurl 96,000. Some 60,000 of the difference are libcurl 7.88",
         "formatting a request byte by byte, most of which is the Authorization header that bare pycurl does not send, and",
         "20,000 an easy handle for each call, which libcurl needs before 8.2 (it is made while the answer is awaited).",
         "Our C takes 35,000 (pycurl's 3,000), Python 37,000 (22,000), OpenSSL 31,000 (12,000), of which the HMAC is 11,000",
