@@ -27,6 +27,17 @@ def counts() -> dict[str, int]:
     return {"native allocations": _core._live_allocations(), "descriptors": descriptors}
 
 
+def collect() -> None:
+    # An exception that a parameter or a log record holds has the frames of all who raised it: not ours to count.
+    for thing in gc.get_objects():
+        kind = type(thing)  # not what `isinstance` asks: a proxy of something that is gone raises
+        if issubclass(kind, BaseException):
+            thing.__traceback__ = None
+        elif issubclass(kind, logging.LogRecord):
+            thing.exc_info = None
+    gc.collect()
+
+
 class Leaks:
     """Counts before and after each test. One that leaves something runs again: what only the first run leaves is a library's
     first use (others keep a descriptor, for instance); what every run leaves is a leak.
@@ -73,22 +84,14 @@ class Leaks:
         result = yield
         getattr(item, "funcargs", {}).clear()  # else pytest itself keeps them a little longer
         until = time.monotonic() + PATIENCE
-        while (left := self.look()) and time.monotonic() < until:
+        while self.grown() and time.monotonic() < until:
+            collect()
             time.sleep(0.02)
-        self.left = left
+        self.left = self.grown()
         return result
 
-    def look(self) -> dict[str, int]:
-        # An exception that a parameter or a log record holds has the frames of all who raised it: not ours to count.
-        for thing in gc.get_objects():
-            kind = type(thing)  # not what `isinstance` asks: a proxy of something that is gone raises
-            if issubclass(kind, BaseException):
-                thing.__traceback__ = None
-            elif issubclass(kind, logging.LogRecord):
-                thing.exc_info = None
-        gc.collect()
-        after = counts()
-        grown = {name: after[name] - count - self.kept[name] for name, count in self.before.items()}
+    def grown(self) -> dict[str, int]:
+        grown = {name: count - self.before[name] - self.kept[name] for name, count in counts().items()}
         return {name: count for name, count in grown.items() if count > 0}
 
 
