@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote, urlsplit
@@ -23,25 +25,42 @@ def listener() -> Iterator[RedirectListener]:
         yield made
 
 
-def ask(listener: RedirectListener, target: str, method: str = "GET", **headers: str) -> tuple[int, str]:
+PAGE = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Content-Security-Policy": "default-src 'none'; style-src 'nonce-{nonce}'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Length": "{length}",
+}
+
+
+def ask(listener: RedirectListener, target: str, method: str = "GET", **headers: str) -> tuple[int, str, str]:
+    """Status, title and text of a page, whose headers are those of every page."""
     port = urlsplit(listener.callback_url).port
     assert port is not None
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         connection.request(method, target, headers=headers)
         answer = connection.getresponse()
-        assert answer.headers["Cache-Control"] == "no-store"
-        assert answer.headers["Referrer-Policy"] == "no-referrer"
-        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'")
-        return answer.status, answer.read().decode()
+        body = answer.read()
     finally:
         connection.close()
+    page = body.decode()
+    found = re.search('<style nonce="(.{16})">.*<h1>(.*)</h1><p>(.*)</p>', page, re.DOTALL)
+    assert found is not None
+    nonce, title, text = found.groups()
+    assert f"<title>{title} · ibkr_oauth</title>" in page
+    own = {name: value for name, value in answer.getheaders() if name not in {"Server", "Date"}}
+    assert own == {name: value.format(nonce=nonce, length=len(body)) for name, value in PAGE.items()}
+    return answer.status, title, text
 
 
 def test_the_answer_that_was_expected(listener: RedirectListener) -> None:
     listener.expect(TOKEN)
-    status, page = ask(listener, f"/callback?oauth_token={TOKEN}&oauth_verifier=abc123")
-    assert (status, "Access granted" in page) == (200, True)
+    page = ask(listener, f"/callback?oauth_token={TOKEN}&oauth_verifier=abc123")
+    assert page == (200, "Access granted", "You may close this window and return to your program.")
     assert listener.wait(5) == "abc123"
 
 
@@ -90,8 +109,7 @@ def test_a_browser_that_does_not_wait_for_the_page(listener: RedirectListener, m
 @pytest.mark.parametrize("query", [f"oauth_token={TOKEN}", f"oauth_token={TOKEN}&oauth_verifier="])
 def test_denied(listener: RedirectListener, query: str) -> None:
     listener.expect(TOKEN)
-    status, page = ask(listener, f"/callback?{query}")
-    assert (status, "Access denied" in page) == (200, True)
+    assert ask(listener, f"/callback?{query}")[:2] == (200, "Access denied")
     with pytest.raises(AuthorizationError, match="denied"):
         listener.wait(5)
 
@@ -100,8 +118,9 @@ def test_denied(listener: RedirectListener, query: str) -> None:
 def test_an_answer_about_another_request_token(listener: RedirectListener, token: str) -> None:
     """It would bind the user's session to whoever sent him here."""
     listener.expect(TOKEN)
-    status, page = ask(listener, f"/callback?oauth_token={quote(token)}&oauth_verifier=x")
-    assert (status, "another request token" in page) == (400, True)
+    page = ask(listener, f"/callback?oauth_token={quote(token)}&oauth_verifier=x")
+    words = "This answer belongs to another request token, or was given before."
+    assert page == (400, "Not the answer that was expected", words)
     assert ask(listener, f"/callback?oauth_token={TOKEN}&oauth_verifier=right")[0] == 200
     assert listener.wait(5) == "right"
 
@@ -116,16 +135,17 @@ def test_a_page_elsewhere_whose_name_leads_here(listener: RedirectListener, host
     listener.expect(TOKEN)
     port = str(urlsplit(listener.callback_url).port)
     target = f"/callback?oauth_token={TOKEN}&oauth_verifier=x"
-    assert ask(listener, target, Host=host.replace("{port}", port))[0] == 421
+    page = ask(listener, target, Host=host.replace("{port}", port))
+    assert page == (421, "Not for this address", "Open it as 127.0.0.1 or localhost.")
     assert ask(listener, target, Host=f"localhost:{port}")[0] == 200
 
 
 def test_other_ways_to_ask(listener: RedirectListener) -> None:
     listener.expect(TOKEN)
     answer = f"?oauth_token={TOKEN}&oauth_verifier=x"
-    assert ask(listener, f"/elsewhere{answer}")[0] == 404
+    assert ask(listener, f"/elsewhere{answer}") == (404, "Not found", "There is nothing here.")
     assert ask(listener, f"/callback/{answer}")[0] == 404
-    assert ask(listener, f"/callback{answer}", "POST")[0] == 405
+    assert ask(listener, f"/callback{answer}", "POST") == (405, "Not allowed", "There is nothing to send here.")
     assert ask(listener, f"/callback{answer}")[0] == 200
 
 
@@ -154,6 +174,14 @@ def test_closing_ends_it(listener: RedirectListener) -> None:
         assert not thread.is_alive()
     with pytest.raises(OSError, match="refused"):
         ask(listener, "/callback")
+
+
+def test_closing_does_not_wait_for_a_browser_that_says_nothing(listener: RedirectListener) -> None:
+    with socket.create_connection(("127.0.0.1", urlsplit(listener.callback_url).port), timeout=5):
+        ask(listener, "/callback")  # so that the connection before this one has its thread
+        began = time.monotonic()
+        listener.close()
+        assert time.monotonic() - began < 10  # not the 30 seconds after which it is given up
 
 
 @pytest.mark.parametrize("target", ["http://[/callback?oauth_token=0123", "http://[x]/callback", "http://a]b/"])
