@@ -263,23 +263,31 @@ static void use_small_ca_file(void)
     authority_clean(&authority);
 }
 
+/* Where a request stalls before it is sent, and what is said about it. */
+struct stalled {
+    const char *says;
+    ibk_span url;
+};
+enum { STALLED = 3 };
+
+static void stall(struct full_listener *full, struct stalled out[STALLED])
+{
+    use_small_ca_file();
+    serve_with((struct server_setup){.greeting = STALL_AT_ONCE});
+    fill_listener(full);
+    out[0] = (struct stalled){"connecting", formatted("http://127.0.0.1:%u/", full->port)};
+    out[1] = (struct stalled){"TLS", formatted("https://127.0.0.1:%u/", server_port(bench.server))};
+    out[2] = (struct stalled){"looking up", ibk_span_text("https://stalled.test/")};
+}
+
 static void test_connect_timeouts(void **state)
 {
     struct full_listener full;
+    struct stalled table[STALLED];
     struct ibk_http_request request = {.method = ibk_span_text("POST"), .timeout_ms = 5000};
     (void)state;
     bench.options.connect_timeout_ms = 150;
-    use_small_ca_file();
-    serve_with((struct server_setup){.greeting = STALL_AT_ONCE});
-    fill_listener(&full);
-    const struct {
-        const char *says;
-        ibk_span url;
-    } table[] = {
-        {"connecting", formatted("http://127.0.0.1:%u/", full.port)},
-        {"TLS", formatted("https://127.0.0.1:%u/", server_port(bench.server))},
-        {"looking up", ibk_span_text("https://stalled.test/")},
-    };
+    stall(&full, table);
     for (size_t i = 0; i < COUNT(table); i++) {
         row("%s", table[i].says);
         request.url = table[i].url;
@@ -382,19 +390,10 @@ static void test_interrupt(void **state)
 static void test_interrupt_before_anything_is_sent(void **state)
 {
     struct full_listener full;
+    struct stalled table[STALLED];
     struct ibk_http_request request = {.method = ibk_span_text("POST"), .timeout_ms = 5000};
     (void)state;
-    use_small_ca_file();
-    serve_with((struct server_setup){.greeting = STALL_AT_ONCE});
-    fill_listener(&full);
-    const struct {
-        const char *says;
-        ibk_span url;
-    } table[] = {
-        {"connecting", formatted("http://127.0.0.1:%u/", full.port)},
-        {"TLS", formatted("https://127.0.0.1:%u/", server_port(bench.server))},
-        {"looking up", ibk_span_text("https://stalled.test/")},
-    };
+    stall(&full, table);
     for (size_t i = 0; i < COUNT(table); i++) {
         row("%s", table[i].says);
         request.url = table[i].url;

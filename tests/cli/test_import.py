@@ -65,6 +65,19 @@ def ibind_variables(key_directory: Path, token: tuple[str, str], prime: str) -> 
     }
 
 
+def oauth1(token: tuple[str, str], signing: str, encryption: str, prime: str) -> dict[str, str]:
+    """The contents of another client's oauth1.json."""
+    return {
+        "consumerKey": CONSUMER_KEY,
+        "accessToken": token[0],
+        "accessTokenSecret": token[1],
+        "signature": signing,
+        "encryption": encryption,
+        "dhPrime": prime,
+        "realm": "limited_poa",
+    }
+
+
 @pytest.fixture(
     params=[
         "ibind environment",
@@ -129,10 +142,8 @@ def source(  # noqa: C901 - a maker for each kind
         monkeypatch.setenv("IBKR_DH_PRIME", prime)
         return "env"
 
-    def oauth1() -> str:
-        return write(
-            {**secrets, "signature": signing, "encryption": encryption, "dhPrime": prime, "realm": "limited_poa"}
-        )
+    def oauth1_json() -> str:
+        return write(oauth1(token, signing, encryption, prime))
 
     def sample(folder: str = "keys/") -> str:
         user = {
@@ -169,7 +180,7 @@ def source(  # noqa: C901 - a maker for each kind
         "conduit": conduit,
         "conduit in base64": conduit_in_base64,
         "conduit environment": conduit_environment,
-        "oauth1.json": oauth1,
+        "oauth1.json": oauth1_json,
         "sample": sample,
         "sample of Windows": sample_of_windows,
         "directory": directory,
@@ -234,15 +245,7 @@ def test_a_profile_that_exists_is_replaced_only_by_force_and_its_keys_never(
     run, tmp_path, token, key_texts, home
 ) -> None:
     signing, encryption, prime = key_texts
-    document = {
-        "consumerKey": CONSUMER_KEY,
-        "accessToken": token[0],
-        "accessTokenSecret": token[1],
-        "signature": signing,
-        "encryption": encryption,
-        "dhPrime": prime,
-        "realm": "limited_poa",
-    }
+    document = oauth1(token, signing, encryption, prime)
     file = tmp_path / "oauth1.json"
     file.write_text(json.dumps(document))
     assert run("import", str(file)).exit_code == 0
@@ -267,18 +270,7 @@ def test_a_profile_that_exists_is_replaced_only_by_force_and_its_keys_never(
 def test_keys_that_do_not_fit_are_stored_and_named(run, tmp_path, token, key_texts) -> None:
     signing, encryption, prime = key_texts
     file = tmp_path / "oauth1.json"
-    file.write_text(
-        json.dumps(
-            {
-                "consumerKey": CONSUMER_KEY,
-                "accessToken": token[0],
-                "accessTokenSecret": token[1],
-                "signature": encryption,
-                "encryption": signing,
-                "dhPrime": prime,
-            }
-        )
-    )
+    file.write_text(json.dumps(oauth1(token, encryption, signing, prime)))
     result = run("import", str(file))
     assert result.exit_code == 3
     assert "swapped" in result.output
@@ -310,14 +302,7 @@ def test_killed_while_writing_it_leaves_the_former_profile(
     run, moment, tmp_path, token, key_texts, home, sandbox
 ) -> None:
     signing, encryption, prime = key_texts
-    document = {
-        "consumerKey": CONSUMER_KEY,
-        "accessToken": token[0],
-        "accessTokenSecret": token[1],
-        "signature": signing,
-        "encryption": encryption,
-        "dhPrime": prime,
-    }
+    document = oauth1(token, signing, encryption, prime)
     file = tmp_path / "oauth1.json"
     file.write_text(json.dumps(document))
     assert run("import", str(file), "--base-url", sandbox.base_url).exit_code == 0

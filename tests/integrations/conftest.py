@@ -41,6 +41,16 @@ QUERIES = (
 )
 #: The same as parameters, which the client encodes itself.
 PARAMS = {"name": "a b/ü,+%&=~*'", "key": ["2", "1", "2"], "empty": "", "list": "[1,2]|x"}
+FORM = {"publish": "true", "compete": "false", "note": "a b+c/ü&=%"}
+ORDER = {
+    "conid": 265598,
+    "side": "BUY",
+    "quantity": 1,
+    "orderType": "LMT",
+    "price": 1.5,
+    "tif": "DAY",
+    "cOID": "ü 1",
+}
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ from ibkr_oauth.sandbox import Sandbox
 
 from .conftest import (
     ACCESS_TOKEN,
+    FORM,
+    ORDER,
     PARAMS,
     QUERIES,
     RULES,
@@ -85,27 +87,16 @@ def test_queries_are_signed_as_they_are_sent(
 
 
 def test_all_methods_with_json_and_forms(sandbox: Sandbox, connected: Callable[..., Any]) -> None:
-    form = {"publish": "true", "compete": "false", "note": "a b+c/ü&=%"}
-    order = {
-        "conid": 265598,
-        "side": "BUY",
-        "quantity": 1,
-        "orderType": "LMT",
-        "price": 1.5,
-        "tif": "DAY",
-        "cOID": "ü 1",
-    }
-
     async def main() -> None:
         async with connected(sandbox) as (ibkr, client):
             url = ibkr.base_url
-            async with client.post(f"{url}/iserver/auth/ssodh/init", data=form) as response:
+            async with client.post(f"{url}/iserver/auth/ssodh/init", data=FORM) as response:
                 assert (await response.json())["authenticated"] is True
             async with client.get(f"{url}/iserver/accounts") as response:
                 account = (await response.json())["accounts"][0]
-            async with client.post(f"{url}/iserver/account/{account}/orders", json={"orders": [order]}) as response:
+            async with client.post(f"{url}/iserver/account/{account}/orders", json={"orders": [ORDER]}) as response:
                 place = f"{url}/iserver/account/{account}/order/{(await response.json())[0]['order_id']}"
-            assert await status_of(client.put(place, json={**order, "quantity": 2})) == 200
+            assert await status_of(client.put(place, json={**ORDER, "quantity": 2})) == 200
             assert await status_of(client.delete(place)) == 200
             assert await status_of(client.post(f"{url}/tickle")) == 200
 

@@ -14,6 +14,8 @@ from ibkr_oauth.sandbox import Sandbox
 
 from .conftest import (
     ACCESS_TOKEN,
+    FORM,
+    ORDER,
     PARAMS,
     QUERIES,
     RULES,
@@ -109,22 +111,12 @@ def test_queries_are_signed_as_they_are_sent(
 
 
 def test_all_methods_with_json_and_forms(call: Caller, sandbox: Sandbox) -> None:
-    form = {"publish": "true", "compete": "false", "note": "a b+c/ü&=%"}
-    assert call("POST", "/iserver/auth/ssodh/init", data=form).json()["authenticated"] is True
+    assert call("POST", "/iserver/auth/ssodh/init", data=FORM).json()["authenticated"] is True
     account = call("GET", "/iserver/accounts").json()["accounts"][0]
-    order = {
-        "conid": 265598,
-        "side": "BUY",
-        "quantity": 1,
-        "orderType": "LMT",
-        "price": 1.5,
-        "tif": "DAY",
-        "cOID": "ü 1",
-    }
-    placed = call("POST", f"/iserver/account/{account}/orders", json={"orders": [order]})
+    placed = call("POST", f"/iserver/account/{account}/orders", json={"orders": [ORDER]})
     assert placed.status_code == 200
     place = f"/iserver/account/{account}/order/{placed.json()[0]['order_id']}"
-    assert call("PUT", place, json={**order, "quantity": 2}).status_code == 200
+    assert call("PUT", place, json={**ORDER, "quantity": 2}).status_code == 200
     assert call("DELETE", place).status_code == 200
     assert call("POST", "/tickle").status_code == 200
     assert len(sandbox.orders) == 1

@@ -14,7 +14,7 @@ from ibkr_oauth import AsyncSession, InvalidValue, Session
 from ibkr_oauth.integrations.requests import IBKRAdapter, IBKRAuth
 from ibkr_oauth.sandbox import Sandbox
 
-from .conftest import PARAMS, QUERIES, RULES, Redirector, api_requests, assert_signed
+from .conftest import FORM, ORDER, PARAMS, QUERIES, RULES, Redirector, api_requests, assert_signed
 
 ACCOUNTS = "/portfolio/accounts"
 
@@ -68,22 +68,12 @@ def test_queries_are_signed_as_they_are_sent(
 
 def test_all_methods_with_json_and_forms(client: requests.Session, ibkr: Session, sandbox: Sandbox) -> None:
     url = ibkr.base_url
-    form = {"publish": "true", "compete": "false", "note": "a b+c/ü&=%"}
-    assert client.post(f"{url}/iserver/auth/ssodh/init", data=form).json()["authenticated"] is True
+    assert client.post(f"{url}/iserver/auth/ssodh/init", data=FORM).json()["authenticated"] is True
     account = client.get(f"{url}/iserver/accounts").json()["accounts"][0]
-    order = {
-        "conid": 265598,
-        "side": "BUY",
-        "quantity": 1,
-        "orderType": "LMT",
-        "price": 1.5,
-        "tif": "DAY",
-        "cOID": "ü 1",
-    }
-    placed = client.post(f"{url}/iserver/account/{account}/orders", json={"orders": [order]})
+    placed = client.post(f"{url}/iserver/account/{account}/orders", json={"orders": [ORDER]})
     assert placed.status_code == 200
     place = f"{url}/iserver/account/{account}/order/{placed.json()[0]['order_id']}"
-    assert client.put(place, json={**order, "quantity": 2}).status_code == 200
+    assert client.put(place, json={**ORDER, "quantity": 2}).status_code == 200
     assert client.delete(place).status_code == 200
     assert client.post(f"{url}/tickle").status_code == 200
     assert len(sandbox.orders) == 1

@@ -12,6 +12,7 @@ from asyncio import sslproto
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
@@ -322,15 +323,7 @@ def test_restarts_while_clients_are_busy(client: Client) -> None:
     stopped, statuses = threading.Event(), Counter[object]()
 
     def work() -> None:
-        own = Client(
-            client.sandbox,
-            client.consumer_key,
-            client.signature_key,
-            client.encryption_key,
-            client.prime,
-            access_token=client.access_token,
-            live_session_token=client.live_session_token,
-        )
+        own = replace(client)
         while not stopped.is_set():
             try:
                 statuses[own.get("/tickle").status] += 1

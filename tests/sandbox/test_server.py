@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
@@ -312,15 +313,7 @@ def test_concurrent_clients(client: Client) -> None:
     statuses: list[int] = []
 
     def work() -> None:
-        own = Client(
-            client.sandbox,
-            client.consumer_key,
-            client.signature_key,
-            client.encryption_key,
-            client.prime,
-            access_token=client.access_token,
-            live_session_token=client.live_session_token,
-        )
+        own = replace(client)
         statuses.extend(own.get("/portfolio/accounts").status for _ in range(10))
 
     threads = [threading.Thread(target=work) for _ in range(8)]
