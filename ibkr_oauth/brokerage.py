@@ -138,7 +138,6 @@ class Brokerage:
     def ended(self, flow: Flow, competing: bool, why: str) -> None:
         """It is not ours any more."""
         was_open, self.state = self.state == "open", "competing" if competing else "lost"
-        self._primed = False
         if was_open:
             self._was_ours = True
             self._taken = competing

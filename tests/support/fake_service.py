@@ -28,6 +28,7 @@ STATUS = "/iserver/auth/status"
 ACCOUNTS = "/iserver/accounts"
 ORDERS = "/iserver/account/DU1/orders"
 
+_METHODS = {LST: "POST", INIT: "POST", STATUS: "POST", "/tickle": "POST", "/logout": "POST", ACCOUNTS: "GET"}
 _EXPONENT = 0x5A17_C0DE_2B5D_9F31  # the server's half needs no secrecy here, only speed
 
 
@@ -252,6 +253,8 @@ class FakeService:
     def _refusal(self, seen: Seen) -> Answer | None:
         if not seen.oauth:
             return None
+        if seen.method != _METHODS.get(seen.path, seen.method):
+            return Answer(405)
         if abs(int(seen.oauth["oauth_timestamp"]) - self.now()) > self.window:
             return BAD_SIGNATURE
         return self.stale if seen.token in self.void else None

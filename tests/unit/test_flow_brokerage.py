@@ -24,8 +24,10 @@ from support.fake_service import (
 )
 from support.simulation import Simulation
 
-from ibkr_oauth import AccessToken, Consumer, Event
+from ibkr_oauth import AccessToken, BrokerageStatus, Consumer, Event
 from ibkr_oauth.errors import (
+    BrokerageError,
+    BrokerageNotOpen,
     BrokerageRefused,
     CompetingSession,
     ConnectError,
@@ -168,9 +170,31 @@ def test_refused(open_session: Open, service: FakeService, clock: FakeClock) -> 
         with pytest.raises(BrokerageRefused):
             ibkr.get(SNAPSHOT)
         assert service.count(INIT) == asked
-        clock.advance(1)
+        clock.advance(0.5)
     assert ibkr.brokerage.state == "refused"
     assert ibkr.get("/portfolio/accounts").status_code == 200
+
+
+def test_a_refusal_after_better_times_is_a_first_one(
+    open_session: Open, service: FakeService, clock: FakeClock
+) -> None:
+    """Believed for 5 seconds again, neither longer nor shorter."""
+    service.script(INIT, *[NO_DH] * 4)
+    ibkr = open_session()
+    for _ in range(2):
+        with pytest.raises(BrokerageRefused):
+            ibkr.get(SNAPSHOT)
+        clock.advance(10)
+    ibkr.get(SNAPSHOT)
+    ibkr.post("/logout")
+    service.script(INIT, NO_DH, NO_DH)
+    service.seen.clear()
+    for asked, wait in ((2, 4.5), (2, 0.5)):
+        with pytest.raises(BrokerageRefused):
+            ibkr.get(SNAPSHOT)
+        assert service.count(INIT) == asked
+        clock.advance(wait)
+    assert ibkr.get(SNAPSHOT).status_code == 200
 
 
 def test_each_gets_an_error_of_his_own(open_session: Open, service: FakeService) -> None:
@@ -218,6 +242,30 @@ def test_the_network_fails_while_opening(open_session: Open, service: FakeServic
     assert ibkr.post(ORDERS, json={}).status_code == 200
 
 
+def test_what_the_answers_say(open_session: Open, service: FakeService) -> None:
+    ibkr = open_session()
+    for body, expected in (
+        ({"authenticated": True, "competing": True, "connected": True}, BrokerageStatus(True, True, True, "")),
+        ({"authenticated": False, "competing": False, "connected": False}, BrokerageStatus(False, False, False, "")),
+        ({"authenticated": 1, "competing": "yes", "connected": 1}, BrokerageStatus(False, False, False, "")),
+        ({"message": "maintenance", "error": "x"}, BrokerageStatus(False, False, False, "maintenance")),
+        ({"message": "", "error": "no session"}, BrokerageStatus(False, False, False, "no session")),
+        ({"connected": True}, BrokerageStatus(False, False, True, "")),
+    ):
+        service.script(STATUS, Answer(body=body))
+        assert ibkr.status() == expected
+
+
+@pytest.mark.parametrize("iserver", [{"authStatus": "no"}, {"authStatus": None}, {}, {"authStatus": [True]}])
+def test_a_tickle_without_a_status(open_session: Open, service: FakeService, iserver: object) -> None:
+    """Nobody is authenticated, as far as it says."""
+    ibkr = open_session()
+    ibkr.get(SNAPSHOT)
+    service.script("/tickle", Answer(body={"iserver": iserver}))
+    ibkr.tickle()
+    assert ibkr.brokerage.state == "lost"
+
+
 def test_an_answer_that_is_no_status(open_session: Open, service: FakeService) -> None:
     service.script(INIT, Answer(body=["?"]))
     with pytest.raises(ServerError, match="expected an object"):
@@ -234,7 +282,11 @@ def test_another_login_is_left_alone(open_session: Open, service: FakeService, c
     ibkr = open_session(on_competing=policy)
     with pytest.raises(CompetingSession) as caught:
         ibkr.get(SNAPSHOT)
-    assert "second user name" in caught.value.advice
+    assert caught.value.message == "the user name is active elsewhere, and holds the brokerage session"
+    assert caught.value.advice == (
+        "Use a second user name for the API, log out there, or let this session take over with on_competing='take' or "
+        "brokerage.open(compete=True)."
+    )
     assert ibkr.brokerage.state == "competing"
     assert service.rival
     assert competes(service) == [False]
@@ -271,6 +323,26 @@ def taken(request: pytest.FixtureRequest, service: FakeService) -> Callable[[], 
     """Another login takes the session. The service's words may tell, or only that nobody is authenticated any more."""
     service.rival_words = request.param
     return service.compete
+
+
+@pytest.mark.parametrize("was_taken", [False, True])
+def test_the_callers_own_word_counts_though_it_is_refused(
+    open_session: Open, service: FakeService, clock: FakeClock, was_taken: bool
+) -> None:
+    """He wants it back: calls may ask for it again, once the refusal has been believed."""
+    ibkr = open_session()
+    if was_taken:
+        ibkr.get(SNAPSHOT)
+        service.compete()
+        service.rival_words = COMPETING
+        with pytest.raises(CompetingSession):
+            ibkr.get(SNAPSHOT)
+        service.rival = False
+    service.script(INIT, NO_DH, NO_DH)
+    with pytest.raises(BrokerageRefused):
+        ibkr.brokerage.open()
+    clock.advance(6)
+    assert ibkr.get(SNAPSHOT).status_code == 200
 
 
 def kinds(events: list[Event]) -> list[str]:
@@ -342,6 +414,12 @@ def test_the_other_has_left_a_moment_after(open_session: Open, service: FakeServ
         ibkr.get(SNAPSHOT)
     service.rival = False
     ibkr.tickle()
+    service.script(INIT, NO_DH, NO_DH)
+    for wait in (4.5, 0.5):  # the next refusal is a first one again
+        with pytest.raises(BrokerageRefused):
+            ibkr.get(SNAPSHOT)
+        clock.advance(wait)
+    assert service.count(INIT) == 3
     assert ibkr.get(SNAPSHOT).status_code == 200
 
 
@@ -402,6 +480,14 @@ def test_priming_that_meets_a_lost_session(open_session: Open, service: FakeServ
     assert service.paths() == [INIT, SNAPSHOT, ACCOUNTS, INIT, ACCOUNTS, ORDERS]
 
 
+def test_priming_that_meets_a_lost_session_twice(open_session: Open, service: FakeService) -> None:
+    """The order is not sent."""
+    service.script(ACCOUNTS, NOT_AUTHENTICATED, NOT_AUTHENTICATED)
+    with pytest.raises(BrokerageError, match="not authenticated"):
+        open_session().post(ORDERS, json={})
+    assert service.paths() == [INIT, ACCOUNTS, INIT, ACCOUNTS]
+
+
 def test_priming_that_meets_another_login(open_session: Open, service: FakeService) -> None:
     ibkr = open_session()
     ibkr.get(SNAPSHOT)
@@ -441,7 +527,10 @@ def test_lost_in_the_middle_of_a_get(open_session: Open, service: FakeService, w
     service.script(SNAPSHOT, words)
     assert ibkr.get(SNAPSHOT).status_code == 200
     assert service.paths() == [INIT, SNAPSHOT, SNAPSHOT, INIT, SNAPSHOT]
-    assert [event.kind for event in events] == ["brokerage_opened", "brokerage_lost", "brokerage_opened"]
+    said = [(event.kind, event.message) for event in events]
+    opened = ("brokerage_opened", "the brokerage session is open")
+    told = f"GET /v1/api{SNAPSHOT}: refused with status {words.status}: {words.content().decode()}"
+    assert said == [opened, ("brokerage_lost", told), opened]
     assert service.count(LST) == 0
 
 
@@ -477,28 +566,45 @@ def test_a_tickle_by_hand_tells(open_session: Open, service: FakeService) -> Non
     ibkr.tickle()
     assert ibkr.brokerage.state == "lost"
     assert [event.kind for event in events] == ["brokerage_opened", "brokerage_lost"]
+    assert events[-1].message == "the brokerage session is gone: the service ended it"
     assert ibkr.get(SNAPSHOT).status_code == 200
     assert service.count(INIT) == 2
 
 
 def test_competing_told_by_a_tickle(open_session: Open, service: FakeService) -> None:
-    ibkr = open_session()
+    events: list[Event] = []
+    ibkr = open_session(on_event=events.append)
     ibkr.get(SNAPSHOT)
     service.compete()
     ibkr.tickle()
     assert ibkr.brokerage.state == "competing"
+    assert events[-1].kind == "competing"
+    assert events[-1].message == "the brokerage session is gone: another login of the user name"
 
 
 # --- By hand -------------------------------------------------------------------------------------
 
 
 def test_ssodh_init_by_hand(open_session: Open, service: FakeService) -> None:
-    """The caller's plain call does what ours would have done."""
-    ibkr = open_session()
-    assert ibkr.post(INIT, json={"publish": True, "compete": False}).status_code == 200
-    assert ibkr.brokerage.state == "open"
+    """The caller's plain call does what ours would have done, and opens nothing where it is open."""
+    events: list[Event] = []
+    ibkr = open_session(on_event=events.append)
+    for _ in range(2):
+        assert ibkr.post(INIT, json={"publish": True, "compete": False}).status_code == 200
+        assert ibkr.brokerage.state == "open"
     ibkr.get(SNAPSHOT)
-    assert service.count(INIT) == 1
+    assert service.count(INIT) == 2
+    assert kinds(events) == ["brokerage_opened"]
+
+
+@pytest.mark.parametrize("answer", [NO_DH, Answer(body="no JSON"), Answer(body=["?"]), Answer(503)])
+def test_ssodh_init_by_hand_that_fails(open_session: Open, service: FakeService, answer: Answer) -> None:
+    """The caller sees the answer, and judges for himself."""
+    service.script(INIT, answer)
+    ibkr = open_session(retries=0)
+    response = ibkr.post(INIT, json={"publish": True, "compete": False})
+    assert (response.status_code, response.content) == (answer.status, answer.content())
+    assert ibkr.brokerage.state == "not open"
 
 
 def test_ssodh_init_by_hand_that_does_not_open(open_session: Open, service: FakeService) -> None:
@@ -597,6 +703,33 @@ def test_one_priming_for_many(simulation: Callable[..., Simulation], service: Fa
     world.run()
     assert service.count(ACCOUNTS) == 1
     assert [run.result.status_code for run in runs] == [200] * 20
+
+
+def test_a_late_refusal_does_not_end_what_was_opened_since(simulation: Callable[..., Simulation]) -> None:
+    world = simulation()
+    for _ in range(3):
+        world.call("GET", SNAPSHOT)
+        world.run()
+        world.service.lose_brokerage()
+    brokerage = world.flow.brokerage
+    assert (brokerage.state, brokerage.openings) == ("open", 3)
+    for opening in (1, 2):
+        late = BrokerageNotOpen("not authenticated")
+        assert list(brokerage.recover(world.flow, late, opening)) == []
+        assert brokerage.state == "open"
+
+
+@pytest.mark.parametrize("mode", ["lazy", "eager", "never"])
+@pytest.mark.parametrize("state", ["not open", "open", "lost", "competing", "refused"])
+def test_is_ready(simulation: Callable[..., Simulation], mode: str, state: str) -> None:
+    """Else a call goes the long way, and waits where others prime."""
+    brokerage = simulation(brokerage=mode).flow.brokerage
+    brokerage.state = state
+    good = mode == "never" or state == "open"
+    assert brokerage.is_ready(primed=False) is good
+    assert brokerage.is_ready(primed=True) is (mode == "never")
+    brokerage.used_by_hand(None, ACCOUNTS, None)
+    assert brokerage.is_ready(primed=False) is brokerage.is_ready(primed=True) is good
 
 
 @pytest.mark.parametrize("policy", ["raise", "yield"])

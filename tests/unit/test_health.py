@@ -168,6 +168,7 @@ def test_lost_and_refused(kept: Callable[..., Kept], service: FakeService, clock
     service.script(INIT, Answer(503), Answer(503), Answer(503))
     session.hear(200, NO_SESSION)
     assert session.kinds[-1] == "brokerage_failed"
+    assert "503" in session.events[-1].message
     clock.advance(60)
     assert session.tickled(False)
     assert session.health.brokerage == "open"
@@ -192,6 +193,19 @@ def test_never(kept: Callable[..., Kept], service: FakeService) -> None:
     session = kept(brokerage="never")
     assert session.tickled(True) is session.hear(200, NO_SESSION) is session.tickled(False, True) is False
     assert service.seen == []
+
+
+@pytest.mark.parametrize("policy", ["raise", "yield", "take"])
+def test_never_and_opened_on_the_callers_own_word(kept: Callable[..., Kept], service: FakeService, policy: str) -> None:
+    """What he opened he opens again himself."""
+    session = kept(brokerage="never", on_competing=policy)
+    session.world.start(session.world.flow.brokerage.open(session.world.flow))
+    session.world.run()
+    assert session.health.brokerage == "open"
+    service.compete()
+    assert not session.tickled(False, competing=True)
+    assert not session.tickled(False)
+    assert service.paths() == [INIT]
 
 
 @pytest.mark.parametrize(
