@@ -55,7 +55,7 @@ MODULES = {
     "sandbox/limits": ["tests/sandbox/test_limits.py"],
     "flow": [*_SESSION, "tests/properties/test_retries.py"],
     "brokerage": [*_SESSION[3:4], *_FLOW[:2], "tests/unit/test_health.py", "tests/unit/test_stores.py"],
-    "keeper": ["tests/unit/test_flow_life.py", "tests/integration/test_session.py"],
+    "keeper": ["tests/unit/test_keeper.py", "tests/unit/test_flow_life.py"],
     "redirect": ["tests/unit/test_redirect.py"],
 }
 
