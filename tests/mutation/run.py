@@ -113,7 +113,8 @@ def prepare(module: str, work: Path = WORK, *, again: bool = False) -> Path:
         "pytest_add_cli_args": ["-p", "no:cacheprovider", f"--deselect={_COUNTS_IMPORTS}"],
         "pytest_add_cli_args_test_selection": MODULES[module],
         "use_git_change_detection": False,
-        "timeout_constant": 30.0,
+        "timeout_constant": 10.0,  # seconds; that and the tests' own time, five times over, is too long
+        "timeout_multiplier": 5.0,
     }
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
     text = (PROJECT / "pyproject.toml").read_text("utf-8")
