@@ -51,7 +51,7 @@ MODULES = {
     ],
     "answers": ["tests/unit/test_answers.py", *_FLOW[:3]],
     "sandbox/verify": ["tests/sandbox/test_verify.py"],
-    "sandbox/crypto": ["tests/sandbox/test_verify.py"],
+    "sandbox/crypto": [f"tests/sandbox/test_{name}.py" for name in ("crypto", "vectors", "registration")],
     "sandbox/limits": ["tests/sandbox/test_limits.py"],
     "flow": [*_SESSION, "tests/properties/test_retries.py"],
     "brokerage": [*_SESSION[3:4], *_FLOW[:2], "tests/unit/test_health.py", "tests/unit/test_stores.py"],
