@@ -50,6 +50,7 @@ def kept() -> Any:
 def test_one_for_the_process() -> None:
     assert keeper.keeper() is keeper.keeper()
     assert keeper.keeper().pid == os.getpid()
+    assert keeper.keeper().mailbox.take() == []
 
 
 def test_one_thread_for_all_sessions(kept: Any) -> None:
