@@ -11,6 +11,7 @@ on retries.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import MutableMapping
 from typing import Any, cast
 
@@ -218,6 +219,8 @@ def _wait_after_answer(retries: urllib3.Retry, response: requests.Response) -> u
     except urllib3.exceptions.MaxRetryError as error:
         if not retries.raise_on_status:
             return None
+        with contextlib.suppress(requests.RequestException):
+            _ = response.content  # read now: who gets an error would not close its connection
         raise requests.exceptions.RetryError(error, request=request, response=response) from None
     response.raw.drain_conn()
     left.sleep(response.raw)

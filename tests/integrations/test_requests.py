@@ -363,6 +363,9 @@ def test_retries_end(new_retrying: Callable[..., requests.Session], ibkr: Sessio
     with pytest.raises(requests.exceptions.RetryError) as caught:
         new_retrying(Retry(1, status_forcelist=[503])).get(url)
     assert "oauth" not in str(caught.value)
+    assert caught.value.response is not None
+    assert caught.value.response.raw.connection is None  # it went back, and is not left to the garbage collection
+    assert caught.value.response.json()["error"]
     sandbox.fail_next(503, 2, path=ACCOUNTS)
     patient = new_retrying(Retry(1, status_forcelist=[503], raise_on_status=False))
     assert patient.get(url).status_code == 503
