@@ -15,6 +15,8 @@ from .errors import AuthorizationError
 HOSTS = ("127.0.0.1", "localhost")
 
 _CALLBACK = "/callback"
+#: Seconds for a browser that connects ahead of need and says nothing.
+_PATIENCE = 30.0
 
 # Colours are the browser's own, so that light and dark are what the user has chosen.
 _PAGE = """\
@@ -91,7 +93,7 @@ class RedirectListener(Closing):
         listener = self
 
         class Handler(BaseHTTPRequestHandler):
-            timeout = 30  # seconds for a browser that connects ahead of need and says nothing
+            timeout = _PATIENCE
 
             def do_GET(self) -> None:
                 listener._get(self)

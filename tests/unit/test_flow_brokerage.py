@@ -153,7 +153,12 @@ def test_refused_and_then_not(open_session: Open, service: FakeService) -> None:
     """Seen to go away after a tickle and a moment."""
     service.script(INIT, NO_DH)
     assert open_session().get(SNAPSHOT).status_code == 200
-    assert service.paths() == [INIT, "/tickle", INIT, SNAPSHOT]
+    assert [(seen.method, seen.path) for seen in service.seen] == [
+        ("POST", INIT),
+        ("POST", "/tickle"),
+        ("POST", INIT),
+        ("GET", SNAPSHOT),
+    ]
 
 
 def test_refused(open_session: Open, service: FakeService, clock: FakeClock) -> None:
@@ -165,7 +170,7 @@ def test_refused(open_session: Open, service: FakeService, clock: FakeClock) -> 
         with pytest.raises(BrokerageRefused):
             ibkr.get(SNAPSHOT)
         asked += 2
-        assert service.count(INIT) == asked
+        assert service.paths() == [INIT, "/tickle", INIT] * (asked // 2)
         clock.advance(rest - 0.5)
         with pytest.raises(BrokerageRefused):
             ibkr.get(SNAPSHOT)
@@ -278,10 +283,12 @@ def test_an_answer_that_is_no_status(open_session: Open, service: FakeService) -
 @pytest.mark.parametrize("policy", ["raise", "yield"])
 def test_another_login_is_left_alone(open_session: Open, service: FakeService, clock: FakeClock, policy: str) -> None:
     """It was there first. Both say so; the next call asks again after a rest."""
+    events: list[Event] = []
     service.compete()
-    ibkr = open_session(on_competing=policy)
+    ibkr = open_session(on_competing=policy, on_event=events.append)
     with pytest.raises(CompetingSession) as caught:
         ibkr.get(SNAPSHOT)
+    assert [(event.kind, event.message) for event in events] == [("competing", caught.value.message)]
     assert caught.value.message == "the user name is active elsewhere, and holds the brokerage session"
     assert caught.value.advice == (
         "Use a second user name for the API, log out there, or let this session take over with on_competing='take' or "

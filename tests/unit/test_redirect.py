@@ -166,6 +166,7 @@ def test_a_path_of_ones_own() -> None:
 def test_closing_ends_it(listener: RedirectListener) -> None:
     threads = {thread for thread in threading.enumerate() if thread.name == "redirect-listener"}
     assert threads
+    assert all(thread.daemon for thread in threads)
     listener.close()
     listener.close()
     assert listener.closed
@@ -182,6 +183,14 @@ def test_closing_does_not_wait_for_a_browser_that_says_nothing(listener: Redirec
         began = time.monotonic()
         listener.close()
         assert time.monotonic() - began < 10  # not the 30 seconds after which it is given up
+
+
+def test_a_browser_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redirect, "_PATIENCE", 0.1)
+    with RedirectListener() as listener:
+        port = urlsplit(listener.callback_url).port
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as browser:
+            assert browser.recv(1) == b""
 
 
 @pytest.mark.parametrize("target", ["http://[/callback?oauth_token=0123", "http://[x]/callback", "http://a]b/"])
