@@ -136,6 +136,19 @@ DH_ERRORS: dict[str, tuple[Callable[[int], str], str]] = {
         lambda _p: "-----BEGIN DH PARAMETERS-----\n!!!\n-----END DH PARAMETERS-----",
         "not base64",
     ),
+    "no text": (
+        lambda _p: "-----BEGIN DH PARAMETERS-----\né\n-----END DH PARAMETERS-----",
+        "not base64",
+    ),
+    "zero": (lambda _p: dh_pem(der(0x30, der_integer(0) + der_integer(2))), "0 bits, at least 2048"),
+    "without end": (
+        lambda p: dh_pem(b"\x30\x80" + der_integer(p) + der_integer(2) + bytes(2)),
+        "not the DER structure",
+    ),
+    "empty integer": (
+        lambda p: dh_pem(der(0x30, der_integer(p) + der_integer(2) + b"\x02\x00")),
+        "not the DER structure",
+    ),
     "X9.42": (
         lambda p: dh_pem(der(0x30, der_integer(p) + der_integer(2)), "X9.42 DH PARAMETERS"),
         "no PEM block",
@@ -149,6 +162,10 @@ def test_dh_parameters(idle: Sandbox, keys: Keys, case: str) -> None:
     make, words = DH_ERRORS[case]
     with pytest.raises(ValueError, match=f"DH parameters: .*{words}"):
         register(idle, keys, dh_params=make(keys.prime))
+
+
+def test_dh_parameters_below_words_in_another_language(idle: Sandbox, keys: Keys) -> None:
+    register(idle, keys, dh_params=f"Schlüssel für IBKR\n{keys.dh_pem}")
 
 
 def test_dh_parameters_with_a_private_length(idle: Sandbox, keys: Keys) -> None:
