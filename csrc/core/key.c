@@ -70,18 +70,19 @@ static const char *const number_names[NUMBERS] = {
 
 static const uint8_t rsa_encryption[] = {0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01}; /* OID 1.2.840.113549.1.1.1 */
 
-/* NULL where OpenSSL does not take them. params ends with OSSL_PARAM_construct_end(). */
-static EVP_PKEY *key_of_numbers(OSSL_PARAM *params)
+/* *out stays NULL where OpenSSL does not take them. params ends with OSSL_PARAM_construct_end(). */
+static ibk_code key_of_numbers(OSSL_PARAM *params, EVP_PKEY **out, struct ibk_error *err)
 {
-    EVP_PKEY *pkey = NULL;
     EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
-    if (context == NULL || EVP_PKEY_fromdata_init(context) != 1 ||
-        EVP_PKEY_fromdata(context, &pkey, EVP_PKEY_KEYPAIR, params) != 1) {
-        EVP_PKEY_free(pkey);
-        pkey = NULL;
+    ibk_code code = IBK_OK;
+    if (context == NULL || EVP_PKEY_fromdata_init(context) != 1) {
+        code = ibk_fail_ossl(err, IBK_E_CRYPTO, "ibk_rsa_key_load", "OpenSSL provides no RSA; check its configuration");
+    } else if (EVP_PKEY_fromdata(context, out, EVP_PKEY_KEYPAIR, params) != 1) {
+        EVP_PKEY_free(*out);
+        *out = NULL;
     }
     EVP_PKEY_CTX_free(context);
-    return pkey;
+    return code;
 }
 
 /* A DER integer as OSSL_PARAM has numbers, into room for as many bytes; false for a negative one. */
@@ -117,7 +118,7 @@ static ibk_code take_pkcs1(ibk_span der, EVP_PKEY **out, struct ibk_error *err)
     }
     if (taken == NUMBERS && sequence.len == 0) {
         params[taken] = OSSL_PARAM_construct_end();
-        *out = key_of_numbers(params);
+        code = key_of_numbers(params, out, err);
     }
     ibk_buf_clean(&numbers);
     return code;

@@ -176,6 +176,16 @@ static void test_signing_key(void **state)
     ibk_buf_clean(&out);
 }
 
+/* The file is as good as ever: it is not the one to blame. */
+static void test_key_file(void **state)
+{
+    struct ibk_rsa_key *key = (struct ibk_rsa_key *)(void *)&err;
+    (void)state;
+    assert_refused(IBK_E_CRYPTO, ibk_rsa_key_load(key_file(), NULL, "Albert", &key, &err));
+    assert_says("no RSA", "configuration");
+    assert_null(key);
+}
+
 static int make_all(void **state)
 {
     (void)state;
