@@ -310,7 +310,8 @@ static ibk_code refuse_foreign(EVP_PKEY *pkey, const char *what, struct ibk_erro
     if (!is_private) {
         return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: this is a public key, expected a private RSA key", what);
     }
-    return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: an RSA key of more than two primes, or not in DER", what);
+    return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load",
+                    "%s: an RSA key of more than two primes, or with bytes behind it, or not in DER", what);
 }
 
 static bool is_inverse(const BIGNUM *a, const BIGNUM *b, const BIGNUM *modulus, BIGNUM *scratch, BN_CTX *context)
@@ -639,7 +640,7 @@ ibk_code ibk_rsa_decrypt(const struct ibk_rsa_key *key, ibk_span base64_cipherte
 static bool is_padded(const uint8_t *block, size_t len)
 {
     size_t i = 2;
-    if (len < 12 || block[0] != 0 || block[1] != 2) {
+    if (block[0] != 0 || block[1] != 2) {
         return false;
     }
     while (i < len && block[i] != 0) {
