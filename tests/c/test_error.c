@@ -19,6 +19,7 @@ static void test_names_of_codes(void **state)
     assert_string_equal(ibk_code_name(IBK_OK), "ok");
     assert_string_equal(ibk_code_name(IBK_E_KEY_FORMAT), "key_format");
     assert_string_equal(ibk_code_name(IBK_E_PROTOCOL), "protocol");
+    assert_string_equal(ibk_code_name(IBK_CODE_COUNT), "unknown");
 }
 
 static void test_names_of_domains(void **state)
