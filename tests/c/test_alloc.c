@@ -402,44 +402,66 @@ static ibk_code run_mac_key_new(void)
     return code;
 }
 
-static const struct ibk_signer_options *signer_options(void)
+/* A consumer key of so many characters, and a token of twice as many. */
+static const struct ibk_signer_options *signer_options(size_t times)
 {
     static struct ibk_signer_options options;
-    options = (struct ibk_signer_options){.consumer_key = LITERAL("CONSUMER9"),
-                                          .access_token = LITERAL("token"),
+    options = (struct ibk_signer_options){.consumer_key = repeated("C", times),
+                                          .access_token = repeated("t", 2 * times),
                                           .realm = LITERAL("limited_poa"),
                                           .live_session_token = made.secret};
     return &options;
 }
 
-static ibk_code run_signer_new(void)
+static ibk_code new_signer(size_t times)
 {
     struct ibk_signer *signer = GARBAGE(struct ibk_signer);
     arm();
-    ibk_code code = ibk_signer_new(signer_options(), &signer, &err);
+    ibk_code code = ibk_signer_new(signer_options(times), &signer, &err);
     disarm();
     assert_handed_out(code, signer);
     ibk_signer_release(signer);
     return code;
 }
 
-static ibk_code run_signer_sign(void)
+static ibk_code run_signer_new(void)
+{
+    return new_signer(9);
+}
+
+/* Each parameter outgrows the memory of those before it. */
+static ibk_code run_signer_new_with_long_texts(void)
+{
+    return new_signer(490);
+}
+
+static ibk_code sign_with_signer(ibk_span nonce, ibk_span timestamp)
 {
     struct ibk_signer *signer;
     struct ibk_signing signing;
-    assert_ok(ibk_signer_new(signer_options(), &signer, &err));
+    assert_ok(ibk_signer_new(signer_options(9), &signer, &err));
     ibk_signing_init(&signing);
     assert_ok(ibk_params_add_all(&signing.query, &made.params, &err));
     signing.method = LITERAL("GET");
     signing.url = LITERAL("https://api.test/v1/api/portfolio/accounts");
-    signing.nonce = LITERAL("n");
-    signing.timestamp = LITERAL("1");
+    signing.nonce = nonce;
+    signing.timestamp = timestamp;
     arm();
     ibk_code code = ibk_signer_sign(signer, &signing, &err);
     disarm();
     ibk_signing_clean(&signing);
     ibk_signer_release(signer);
     return code;
+}
+
+static ibk_code run_signer_sign(void)
+{
+    return sign_with_signer(LITERAL("n"), LITERAL("1"));
+}
+
+static ibk_code run_signer_sign_with_long_texts(void)
+{
+    return sign_with_signer(repeated("n", 500), repeated("1", 1000));
 }
 
 static ibk_code run_mac_compute(void)
@@ -715,7 +737,9 @@ static struct operation {
     {.name = "ibk_rsa_fits", .run = run_fits},
     {.name = "ibk_mac_key_new", .run = run_mac_key_new},
     {.name = "ibk_signer_new", .run = run_signer_new},
+    {.name = "ibk_signer_new, long texts", .run = run_signer_new_with_long_texts},
     {.name = "ibk_signer_sign", .run = run_signer_sign},
+    {.name = "ibk_signer_sign, long texts", .run = run_signer_sign_with_long_texts},
     {.name = "ibk_mac_compute", .run = run_mac_compute, .allocates_nothing = true},
     {.name = "ibk_mac_once", .run = run_mac_once},
     {.name = "ibk_dh_params_load, PEM", .run = run_load_group},
