@@ -168,6 +168,17 @@ static void test_passphrase_missing_or_wrong(void **state)
     }
 }
 
+static void test_a_cipher_that_nobody_knows(void **state)
+{
+    (void)state;
+    ibk_span file = key_file("signature", "private_pkcs1_legacy_encrypted_pem");
+    size_t name = ibk_span_find(file, LITERAL("AES-256-CBC"));
+    struct ibk_secret *passphrase = secret_of(LITERAL(PASSPHRASE));
+    ibk_span rest = ibk_span_of(file.data + name + 3, file.len - name - 3);
+    check_passphrase_refused(joined(ibk_span_of(file.data, name), joined(LITERAL("XYZ"), rest)), passphrase);
+    ibk_secret_release(passphrase);
+}
+
 /* Legacy encryption has no check but its padding, which one wrong pass phrase in 256 seems to satisfy. */
 static void test_many_wrong_passphrases(void **state)
 {
@@ -295,6 +306,8 @@ static void test_damaged_files(void **state)
     check_refused("no label", relabelled(pem, ""), "label", "BEGIN");
     check_refused("a label of 48 characters", relabelled(pem, (const char *)repeated("A", 48).data), "label", "BEGIN");
     check_refused("a backslash and a zero byte", joined(ibk_span_of(pem.data, first), LITERAL("\\\0\n-----END ")), "base64",
+                  "character 1 ");
+    check_refused("a backslash and another letter", joined(ibk_span_of(pem.data, first), LITERAL("\\x\n-----END ")), "base64",
                   "character 1 ");
     check_refused("two bytes like half a mark of UTF-16, little endian", LITERAL("\xff\xff"), "2 bytes", "BEGIN");
     check_refused("two bytes like half a mark of UTF-16, big endian", LITERAL("\xfe\xfe"), "2 bytes", "BEGIN");
@@ -568,6 +581,14 @@ static void test_decrypt(void **state)
     }
     row("zero bytes all over");
     check_decrypts(key, encrypted_padded(public_key, LITERAL("\0\0\0\0")), LITERAL("\0\0\0\0"));
+    row("nothing at all");
+    struct ibk_secret *secret = (struct ibk_secret *)(void *)&err;
+    bool fits = true;
+    ibk_span nothing = ibk_span_text(encrypted_padded(public_key, LITERAL("")));
+    assert_refused(IBK_E_KEY_MISMATCH, ibk_rsa_decrypt(key, nothing, &secret, &err));
+    assert_row(secret == NULL);
+    assert_ok(ibk_rsa_fits(key, nothing, &fits, &err));
+    assert_row(!fits);
     EVP_PKEY_free(public_key);
     ibk_rsa_key_release(key);
 }
@@ -788,6 +809,7 @@ int main(void)
         checked(test_key_among_other_blocks),
         checked(test_encrypted_der),
         checked(test_passphrase_missing_or_wrong),
+        checked(test_a_cipher_that_nobody_knows),
         checked(test_many_wrong_passphrases),
         checked(test_needless_passphrase),
         checked(test_other_kinds_of_files_are_named),

@@ -13,6 +13,7 @@
 #include "ibk/lst.h"
 #include "ibk/oauth.h"
 
+#include <limits.h>
 #include <openssl/rand.h>
 
 /* Made while everything works. */
@@ -39,8 +40,14 @@ static ibk_span group_file(void)
 
 /* no random bytes */
 
-static int give_none(unsigned char *out, int len)
+/* How often it was asked, and from which time on it fails. */
+static unsigned long draws, fails_from;
+
+static int give_some(unsigned char *out, int len)
 {
+    if (++draws < fails_from) {
+        return RAND_OpenSSL()->bytes(out, len);
+    }
     memset(out, 0x55, (size_t)len);
     return 0;
 }
@@ -52,7 +59,9 @@ static int is_not_ready(void)
 
 static int begin_without_random(void **state)
 {
-    static const RAND_METHOD method = {.bytes = give_none, .pseudorand = give_none, .status = is_not_ready};
+    static const RAND_METHOD method = {.bytes = give_some, .pseudorand = give_some, .status = is_not_ready};
+    draws = 0;
+    fails_from = 1;
     assert_int_equal(RAND_set_rand_method(&method), 1);
     return begin_test(state);
 }
@@ -109,8 +118,24 @@ static void test_dh_prime(void **state)
     assert_refused(IBK_E_CRYPTO, ibk_dh_params_generate(2048, NULL, &params, &err));
     assert_says("no prime");
     assert_null(params);
-    assert_refused(IBK_E_CRYPTO, ibk_dh_params_check(made.group, &err)); /* which does not say that it is none */
-    assert_says("could not be checked");
+}
+
+/* Which does not say that it is no prime. */
+static void test_dh_check(void **state)
+{
+    (void)state;
+    fails_from = ULONG_MAX;
+    assert_ok(ibk_dh_params_check(made.group, &err));
+    unsigned long needed = draws;
+    assert_true(needed > 1);
+    const unsigned long times[] = {1, needed};
+    for (size_t i = 0; i < COUNT(times); i++) {
+        row("time %lu of %lu", times[i], needed);
+        draws = 0;
+        fails_from = times[i];
+        assert_refused(IBK_E_CRYPTO, ibk_dh_params_check(made.group, &err));
+        assert_says("could not be checked");
+    }
 }
 
 static void test_rsa_key(void **state)
@@ -207,9 +232,11 @@ static int free_all(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        without_random(test_random),           without_random(test_nonce),           without_random(test_dh_exchange),
-        without_random(test_dh_prime),         without_random(test_rsa_key),         without_algorithms(test_hmac),
-        without_algorithms(test_fingerprints), without_algorithms(test_signing_key), without_algorithms(test_key_file),
+        without_random(test_random),          without_random(test_nonce),
+        without_random(test_dh_exchange),     without_random(test_dh_prime),
+        without_random(test_dh_check),        without_random(test_rsa_key),
+        without_algorithms(test_hmac),        without_algorithms(test_fingerprints),
+        without_algorithms(test_signing_key), without_algorithms(test_key_file),
     };
     return cmocka_run_group_tests_name("ossl", tests, make_all, free_all);
 }
