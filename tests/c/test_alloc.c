@@ -869,17 +869,23 @@ static void test_operation(void **state)
 static void test_refusals(void **state)
 {
     (void)state;
-    for (fail_at = 1; fail_at < 30; fail_at++) {
-        row("allocation %lu", fail_at);
-        long before = ibk_test_live_allocations();
-        ibk_code key = load_key(key_file("public_spki_pem"), NULL);
-        assert_row(key == IBK_E_NO_MEMORY || key == IBK_E_KEY_FORMAT);
-        key = load_key(key_file("private_pkcs8_encrypted_pem"), NULL);
-        assert_row(key == IBK_E_NO_MEMORY || key == IBK_E_PASSPHRASE);
-        ibk_code group = load_group(key_file("private_pkcs8_pem"));
-        assert_row(group == IBK_E_NO_MEMORY || group == IBK_E_DH_PARAMETERS);
-        assert_row(ibk_test_live_allocations() == before);
+    for (int i = 0; i < 2; i++) {
+        in_openssl = i == 1;
+        for (fail_at = 1; fail_at < 30; fail_at++) {
+            row("allocation %lu%s", fail_at, in_openssl ? " of OpenSSL" : "");
+            long before = ibk_test_live_allocations();
+            ibk_code key = load_key(key_file("public_spki_pem"), NULL);
+            assert_row(key == IBK_E_NO_MEMORY || key == IBK_E_KEY_FORMAT);
+            key = load_key(der_of_pem(key_file("public_spki_pem")), made.passphrase);
+            assert_row(key == IBK_E_NO_MEMORY || key == IBK_E_KEY_FORMAT);
+            key = load_key(key_file("private_pkcs8_encrypted_pem"), NULL);
+            assert_row(key == IBK_E_NO_MEMORY || key == IBK_E_PASSPHRASE);
+            ibk_code group = load_group(key_file("private_pkcs8_pem"));
+            assert_row(group == IBK_E_NO_MEMORY || group == IBK_E_DH_PARAMETERS);
+            assert_row(ibk_test_live_allocations() == before);
+        }
     }
+    in_openssl = false;
 }
 
 static void run_out_in_openssl(const struct operation *operation)
