@@ -64,7 +64,7 @@ void ibk_dh_params_release(struct ibk_dh_params *params)
 static ibk_code check_numbers(const BIGNUM *prime, unsigned long generator, struct ibk_error *err)
 {
     int bits = BN_num_bits(prime);
-    if (bits < (int)IBK_DH_MIN_BITS || bits > (int)IBK_DH_MAX_BITS) {
+    if (bits < (int)IBK_DH_MIN_BITS) { /* its bytes were not too many */
         return ibk_fail(err, IBK_E_DH_PARAMETERS, "ibk_dh_params_load", "Diffie-Hellman prime of %d bits, expected %u to %u",
                         bits, IBK_DH_MIN_BITS, IBK_DH_MAX_BITS);
     }

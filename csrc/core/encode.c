@@ -128,7 +128,7 @@ void ibk_base64_put(struct ibk_buf *buf, ibk_span bytes)
 static ibk_code bad_base64(ibk_span digits, size_t text_len, const char *what, struct ibk_error *err)
 {
     size_t position = 0;
-    while (position < digits.len && base64_value(digits.data[position]) >= 0) {
+    while (base64_value(digits.data[position]) >= 0) {
         position++;
     }
     return ibk_fail(err, IBK_E_ENCODING, "ibk_base64_decode", "%s is not base64: character %zu of %zu is none of A-Z a-z 0-9 + /",

@@ -55,6 +55,7 @@ ibk_code ibk_fail(struct ibk_error *err, ibk_code code, const char *where, const
 
 ibk_code ibk_fail_memory(struct ibk_error *err, const char *where)
 {
+    ERR_clear_error(); /* it may have been OpenSSL's */
     return ibk_fail(err, IBK_E_NO_MEMORY, where, "out of memory");
 }
 

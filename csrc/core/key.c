@@ -70,18 +70,19 @@ static const char *const number_names[NUMBERS] = {
 
 static const uint8_t rsa_encryption[] = {0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01}; /* OID 1.2.840.113549.1.1.1 */
 
-/* NULL where OpenSSL does not take them. params ends with OSSL_PARAM_construct_end(). */
-static EVP_PKEY *key_of_numbers(OSSL_PARAM *params)
+/* *out stays NULL where OpenSSL does not take them. params ends with OSSL_PARAM_construct_end(). */
+static ibk_code key_of_numbers(OSSL_PARAM *params, EVP_PKEY **out, struct ibk_error *err)
 {
-    EVP_PKEY *pkey = NULL;
     EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
-    if (context == NULL || EVP_PKEY_fromdata_init(context) != 1 ||
-        EVP_PKEY_fromdata(context, &pkey, EVP_PKEY_KEYPAIR, params) != 1) {
-        EVP_PKEY_free(pkey);
-        pkey = NULL;
+    ibk_code code = IBK_OK;
+    if (context == NULL || EVP_PKEY_fromdata_init(context) != 1) {
+        code = ibk_fail_ossl(err, IBK_E_CRYPTO, "ibk_rsa_key_load", "OpenSSL provides no RSA; check its configuration");
+    } else if (EVP_PKEY_fromdata(context, out, EVP_PKEY_KEYPAIR, params) != 1) {
+        EVP_PKEY_free(*out);
+        *out = NULL;
     }
     EVP_PKEY_CTX_free(context);
-    return pkey;
+    return code;
 }
 
 /* A DER integer as OSSL_PARAM has numbers, into room for as many bytes; false for a negative one. */
@@ -117,7 +118,7 @@ static ibk_code take_pkcs1(ibk_span der, EVP_PKEY **out, struct ibk_error *err)
     }
     if (taken == NUMBERS && sequence.len == 0) {
         params[taken] = OSSL_PARAM_construct_end();
-        *out = key_of_numbers(params);
+        code = key_of_numbers(params, out, err);
     }
     ibk_buf_clean(&numbers);
     return code;
@@ -309,7 +310,8 @@ static ibk_code refuse_foreign(EVP_PKEY *pkey, const char *what, struct ibk_erro
     if (!is_private) {
         return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: this is a public key, expected a private RSA key", what);
     }
-    return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load", "%s: an RSA key of more than two primes, or not in DER", what);
+    return ibk_fail(err, IBK_E_KEY_FORMAT, "ibk_rsa_key_load",
+                    "%s: an RSA key of more than two primes, or with bytes behind it, or not in DER", what);
 }
 
 static bool is_inverse(const BIGNUM *a, const BIGNUM *b, const BIGNUM *modulus, BIGNUM *scratch, BN_CTX *context)
@@ -638,7 +640,7 @@ ibk_code ibk_rsa_decrypt(const struct ibk_rsa_key *key, ibk_span base64_cipherte
 static bool is_padded(const uint8_t *block, size_t len)
 {
     size_t i = 2;
-    if (len < 12 || block[0] != 0 || block[1] != 2) {
+    if (block[0] != 0 || block[1] != 2) {
         return false;
     }
     while (i < len && block[i] != 0) {

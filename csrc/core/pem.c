@@ -146,9 +146,6 @@ void ibk_der_put(struct ibk_buf *out, uint8_t tag, ibk_span content)
 
 void ibk_der_put_integer(struct ibk_buf *out, ibk_span number)
 {
-    while (number.len > 0 && number.data[0] == 0) {
-        number = rest_of(number, 1);
-    }
     bool sign_byte = number.len == 0 || (number.data[0] & 0x80u) != 0;
     put_der_header(out, IBK_DER_INTEGER, number.len + sign_byte);
     ibk_java_bytes_put(out, number); /* Java's bytes are DER's: two's complement, minimal */
@@ -215,7 +212,7 @@ void ibk_pem_put(struct ibk_buf *out, const char *label, ibk_span der)
     put_mark(out, begin_mark, label);
     put_lines(out, ibk_buf_peek(&digits));
     put_mark(out, end_mark, label);
-    if (digits.broken != IBK_OK && out->broken == IBK_OK) {
+    if (digits.broken != IBK_OK) {
         out->broken = digits.broken;
     }
     ibk_buf_clean(&digits);

@@ -38,7 +38,7 @@ ibk_code ibk_pem_text(ibk_span file, const char *what, ibk_code bad, struct ibk_
 /* One DER element off the front of *der: its content, or false where tag or length are not as expected. */
 bool ibk_der_take(ibk_span *der, uint8_t tag, ibk_span *content);
 void ibk_der_put(struct ibk_buf *out, uint8_t tag, ibk_span content);
-/* A number that is not negative, big-endian. */
+/* A number that is not negative, big-endian, without zeros in front; no bytes for 0. */
 void ibk_der_put_integer(struct ibk_buf *out, ibk_span number);
 
 /* Writes a block with 64 digits a line and LF. */

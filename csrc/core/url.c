@@ -116,7 +116,7 @@ static ibk_code check_port(ibk_span port, struct ibk_error *err)
         }
         number = number * 10 + (unsigned long)(port.data[i] - '0');
     }
-    if (port.len == 0 || number == 0 || number > 65535) {
+    if (number == 0 || number > 65535) {
         return ibk_fail(err, IBK_E_URL, "ibk_url_split", "URL: the port is not a number from 1 to 65535");
     }
     return IBK_OK;

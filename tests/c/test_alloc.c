@@ -2,7 +2,8 @@
  * test_alloc.c - out of memory at every point.
  *
  * Each operation runs again and again, with its first, second, third... allocation failing, until it succeeds. Each time it
- * must say IBK_E_NO_MEMORY, hand out nothing and give everything back.
+ * must say IBK_E_NO_MEMORY, hand out nothing and give everything back. Then the same with the allocations of OpenSSL, which
+ * does without some, and does not always say what it failed for.
  */
 #include "support_pem.h"
 
@@ -13,6 +14,10 @@
 #include "ibk/oauth.h"
 #include "ibk/signer.h"
 
+#include <openssl/crypto.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
 /* Made once, in peace; the operations only read it. */
 static struct {
     struct ibk_rsa_key *signing, *encryption;
@@ -22,16 +27,51 @@ static struct {
     struct ibk_params params, form;
 } made;
 
-/* Which allocation fails after arm(). */
+/* Which allocation fails after arm(), and whether it is one of OpenSSL's; then, whether there were so many of those. */
 static unsigned long fail_at;
+static bool in_openssl, ran_out;
+
+/* How many allocations of OpenSSL are left until one fails; 0: none will. */
+static atomic_ulong countdown;
+
+static bool told_to_fail(void)
+{
+    return atomic_load(&countdown) != 0 && atomic_fetch_sub(&countdown, 1) == 1;
+}
+
+static void *allocate(size_t size, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    return told_to_fail() ? NULL : malloc(size);
+}
+
+static void *reallocate(void *memory, size_t size, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    return told_to_fail() ? NULL : realloc(memory, size);
+}
+
+static void release(void *memory, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    free(memory);
+}
 
 static void arm(void)
 {
-    ibk_test_fail_allocation(fail_at);
+    if (in_openssl) {
+        atomic_store(&countdown, fail_at);
+    } else {
+        ibk_test_fail_allocation(fail_at);
+    }
 }
 
 static void disarm(void)
 {
+    ran_out = atomic_exchange(&countdown, 0) == 0;
     ibk_test_fail_allocation(0);
 }
 
@@ -402,44 +442,66 @@ static ibk_code run_mac_key_new(void)
     return code;
 }
 
-static const struct ibk_signer_options *signer_options(void)
+/* A consumer key of so many characters, and a token of twice as many. */
+static const struct ibk_signer_options *signer_options(size_t times)
 {
     static struct ibk_signer_options options;
-    options = (struct ibk_signer_options){.consumer_key = LITERAL("CONSUMER9"),
-                                          .access_token = LITERAL("token"),
+    options = (struct ibk_signer_options){.consumer_key = repeated("C", times),
+                                          .access_token = repeated("t", 2 * times),
                                           .realm = LITERAL("limited_poa"),
                                           .live_session_token = made.secret};
     return &options;
 }
 
-static ibk_code run_signer_new(void)
+static ibk_code new_signer(size_t times)
 {
     struct ibk_signer *signer = GARBAGE(struct ibk_signer);
     arm();
-    ibk_code code = ibk_signer_new(signer_options(), &signer, &err);
+    ibk_code code = ibk_signer_new(signer_options(times), &signer, &err);
     disarm();
     assert_handed_out(code, signer);
     ibk_signer_release(signer);
     return code;
 }
 
-static ibk_code run_signer_sign(void)
+static ibk_code run_signer_new(void)
+{
+    return new_signer(9);
+}
+
+/* Each parameter outgrows the memory of those before it. */
+static ibk_code run_signer_new_with_long_texts(void)
+{
+    return new_signer(490);
+}
+
+static ibk_code sign_with_signer(ibk_span nonce, ibk_span timestamp)
 {
     struct ibk_signer *signer;
     struct ibk_signing signing;
-    assert_ok(ibk_signer_new(signer_options(), &signer, &err));
+    assert_ok(ibk_signer_new(signer_options(9), &signer, &err));
     ibk_signing_init(&signing);
     assert_ok(ibk_params_add_all(&signing.query, &made.params, &err));
     signing.method = LITERAL("GET");
     signing.url = LITERAL("https://api.test/v1/api/portfolio/accounts");
-    signing.nonce = LITERAL("n");
-    signing.timestamp = LITERAL("1");
+    signing.nonce = nonce;
+    signing.timestamp = timestamp;
     arm();
     ibk_code code = ibk_signer_sign(signer, &signing, &err);
     disarm();
     ibk_signing_clean(&signing);
     ibk_signer_release(signer);
     return code;
+}
+
+static ibk_code run_signer_sign(void)
+{
+    return sign_with_signer(LITERAL("n"), LITERAL("1"));
+}
+
+static ibk_code run_signer_sign_with_long_texts(void)
+{
+    return sign_with_signer(repeated("n", 500), repeated("1", 1000));
 }
 
 static ibk_code run_mac_compute(void)
@@ -565,6 +627,37 @@ static ibk_code run_derive(void)
     return code;
 }
 
+/* That it is no prime is an answer. 3 divides it, so that it takes no time. */
+static ibk_code run_group_check(void)
+{
+    struct ibk_dh_params *params;
+    assert_ok(ibk_dh_params_new(repeated("\xff", 256), 2, &params, &err));
+    poison_error();
+    arm();
+    ibk_code code = ibk_dh_params_check(params, &err);
+    disarm();
+    ibk_dh_params_release(params);
+    return code == IBK_E_DH_PARAMETERS ? IBK_OK : code;
+}
+
+static int stop_at_once(void *context)
+{
+    (void)context;
+    return 1;
+}
+
+/* That it was stopped is an answer: it had begun. */
+static ibk_code run_generate_group(void)
+{
+    const struct ibk_progress progress = {.step = stop_at_once};
+    struct ibk_dh_params *params = GARBAGE(struct ibk_dh_params);
+    arm();
+    ibk_code code = ibk_dh_params_generate(2048, &progress, &params, &err);
+    disarm();
+    assert_row(params == NULL);
+    return code == IBK_E_INTERRUPTED ? IBK_OK : code;
+}
+
 static ibk_code run_group_fingerprint(void)
 {
     uint8_t fingerprint[IBK_FINGERPRINT_SIZE];
@@ -672,6 +765,7 @@ static struct operation {
     putter *put;
     ibk_code (*change)(struct ibk_params *params);
     bool allocates_nothing;
+    ibk_code in_openssl; /* how it fails where OpenSSL's memory runs out; IBK_OK: it needs none, or is not tried */
 } operations[] = {
     {.name = "ibk_secret_new", .run = run_secret_new},
     {.name = "ibk_buf_put", .put = put_bytes},
@@ -694,44 +788,48 @@ static struct operation {
     {.name = "ibk_base_string, url", .put = put_base_string_url},
     {.name = "ibk_base_string, rfc5849", .put = put_base_string_rfc5849},
     {.name = "ibk_authorization_header", .put = put_header},
-    {.name = "ibk_sign_rsa_sha256", .put = put_rsa_sha256},
-    {.name = "ibk_sign_hmac_sha256", .put = put_hmac_sha256},
-    {.name = "ibk_sign_request, RSA", .put = put_request_with_rsa},
-    {.name = "ibk_sign_request, HMAC", .put = put_request_with_hmac},
-    {.name = "ibk_request_signature", .put = put_signature_alone},
+    {.name = "ibk_sign_rsa_sha256", .put = put_rsa_sha256, .in_openssl = IBK_E_CRYPTO},
+    {.name = "ibk_sign_hmac_sha256", .put = put_hmac_sha256, .in_openssl = IBK_E_CRYPTO},
+    {.name = "ibk_sign_request, RSA", .put = put_request_with_rsa, .in_openssl = IBK_E_CRYPTO},
+    {.name = "ibk_sign_request, HMAC", .put = put_request_with_hmac, .in_openssl = IBK_E_CRYPTO},
+    {.name = "ibk_request_signature", .put = put_signature_alone, .in_openssl = IBK_E_CRYPTO},
     {.name = "ibk_nonce_put", .put = put_nonce},
-    {.name = "ibk_rsa_key_load, PKCS#1", .run = run_load_pkcs1},
-    {.name = "ibk_rsa_key_load, DER", .run = run_load_pkcs8_der},
+    {.name = "ibk_rsa_key_load, PKCS#1", .run = run_load_pkcs1, .in_openssl = IBK_E_KEY_FORMAT},
+    {.name = "ibk_rsa_key_load, DER", .run = run_load_pkcs8_der, .in_openssl = IBK_E_KEY_FORMAT},
     {.name = "ibk_rsa_key_load, base64", .run = run_load_pkcs8_in_base64},
     {.name = "ibk_rsa_key_load, base64 of DER", .run = run_load_der_in_base64},
     {.name = "ibk_rsa_key_load, encrypted", .run = run_load_encrypted},
     {.name = "ibk_rsa_key_load, legacy encrypted", .run = run_load_legacy_encrypted},
     {.name = "ibk_rsa_key_generate", .run = run_generate_key},
-    {.name = "ibk_rsa_key_put_public", .put = put_public_key},
-    {.name = "ibk_rsa_key_put_private", .put = put_private_key},
-    {.name = "ibk_rsa_key_fingerprint", .run = run_fingerprint, .allocates_nothing = true},
-    {.name = "ibk_rsa_sign", .put = put_rsa_signature},
-    {.name = "ibk_rsa_decrypt", .run = run_decrypt},
+    {.name = "ibk_rsa_key_put_public", .put = put_public_key, .in_openssl = IBK_E_CRYPTO},
+    {.name = "ibk_rsa_key_put_private", .put = put_private_key, .in_openssl = IBK_E_CRYPTO},
+    {.name = "ibk_rsa_key_fingerprint", .run = run_fingerprint, .allocates_nothing = true, .in_openssl = IBK_E_CRYPTO},
+    {.name = "ibk_rsa_sign", .put = put_rsa_signature, .in_openssl = IBK_E_CRYPTO},
+    {.name = "ibk_rsa_decrypt", .run = run_decrypt, .in_openssl = IBK_E_KEY_MISMATCH},
     {.name = "ibk_rsa_fits", .run = run_fits},
-    {.name = "ibk_mac_key_new", .run = run_mac_key_new},
-    {.name = "ibk_signer_new", .run = run_signer_new},
-    {.name = "ibk_signer_sign", .run = run_signer_sign},
-    {.name = "ibk_mac_compute", .run = run_mac_compute, .allocates_nothing = true},
-    {.name = "ibk_mac_once", .run = run_mac_once},
+    {.name = "ibk_mac_key_new", .run = run_mac_key_new, .in_openssl = IBK_E_CRYPTO},
+    {.name = "ibk_signer_new", .run = run_signer_new, .in_openssl = IBK_E_CRYPTO},
+    {.name = "ibk_signer_new, long texts", .run = run_signer_new_with_long_texts},
+    {.name = "ibk_signer_sign", .run = run_signer_sign, .in_openssl = IBK_E_CRYPTO},
+    {.name = "ibk_signer_sign, long texts", .run = run_signer_sign_with_long_texts},
+    {.name = "ibk_mac_compute", .run = run_mac_compute, .allocates_nothing = true, .in_openssl = IBK_E_CRYPTO},
+    {.name = "ibk_mac_once", .run = run_mac_once, .in_openssl = IBK_E_CRYPTO},
     {.name = "ibk_dh_params_load, PEM", .run = run_load_group},
     {.name = "ibk_dh_params_load, DER", .run = run_load_group_der},
     {.name = "ibk_dh_params_load, base64", .run = run_load_group_in_base64},
     {.name = "ibk_dh_params_load, hex", .run = run_load_prime},
     {.name = "ibk_dh_params_load, odd hex", .run = run_load_odd_prime_text},
-    {.name = "ibk_dh_params_new", .run = run_group_new},
+    {.name = "ibk_dh_params_new", .run = run_group_new, .in_openssl = IBK_E_CRYPTO},
     {.name = "ibk_dh_params_put_prime", .put = put_prime},
     {.name = "ibk_dh_params_put_pem", .put = put_group_pem},
-    {.name = "ibk_dh_exchange_new", .run = run_exchange_new},
+    {.name = "ibk_dh_exchange_new", .run = run_exchange_new, .in_openssl = IBK_E_CRYPTO},
     {.name = "ibk_dh_exchange_put_challenge", .run = run_challenge},
-    {.name = "ibk_dh_exchange_finish", .run = run_finish},
-    {.name = "ibk_lst_derive", .run = run_derive},
-    {.name = "ibk_lst_verify", .run = run_verify},
-    {.name = "ibk_dh_params_fingerprint", .run = run_group_fingerprint},
+    {.name = "ibk_dh_exchange_finish", .run = run_finish, .in_openssl = IBK_E_CRYPTO},
+    {.name = "ibk_lst_derive", .run = run_derive, .in_openssl = IBK_E_CRYPTO},
+    {.name = "ibk_lst_verify", .run = run_verify, .in_openssl = IBK_E_CRYPTO},
+    {.name = "ibk_dh_params_fingerprint", .run = run_group_fingerprint, .in_openssl = IBK_E_CRYPTO},
+    {.name = "ibk_dh_params_check", .run = run_group_check, .allocates_nothing = true, .in_openssl = IBK_E_CRYPTO},
+    {.name = "ibk_dh_params_generate", .run = run_generate_group, .allocates_nothing = true, .in_openssl = IBK_E_CRYPTO},
     {.name = "ibk_mailbox_new", .run = run_mailbox_new},
     {.name = "ibk_outcome_new", .run = run_outcome_new},
     {.name = "ibk_engine_task_new", .run = run_task_new},
@@ -771,17 +869,57 @@ static void test_operation(void **state)
 static void test_refusals(void **state)
 {
     (void)state;
-    for (fail_at = 1; fail_at < 30; fail_at++) {
-        row("allocation %lu", fail_at);
-        long before = ibk_test_live_allocations();
-        ibk_code key = load_key(key_file("public_spki_pem"), NULL);
-        assert_row(key == IBK_E_NO_MEMORY || key == IBK_E_KEY_FORMAT);
-        key = load_key(key_file("private_pkcs8_encrypted_pem"), NULL);
-        assert_row(key == IBK_E_NO_MEMORY || key == IBK_E_PASSPHRASE);
-        ibk_code group = load_group(key_file("private_pkcs8_pem"));
-        assert_row(group == IBK_E_NO_MEMORY || group == IBK_E_DH_PARAMETERS);
-        assert_row(ibk_test_live_allocations() == before);
+    for (int i = 0; i < 2; i++) {
+        in_openssl = i == 1;
+        for (fail_at = 1; fail_at < 30; fail_at++) {
+            row("allocation %lu%s", fail_at, in_openssl ? " of OpenSSL" : "");
+            long before = ibk_test_live_allocations();
+            ibk_code key = load_key(key_file("public_spki_pem"), NULL);
+            assert_row(key == IBK_E_NO_MEMORY || key == IBK_E_KEY_FORMAT);
+            key = load_key(der_of_pem(key_file("public_spki_pem")), made.passphrase);
+            assert_row(key == IBK_E_NO_MEMORY || key == IBK_E_KEY_FORMAT);
+            key = load_key(key_file("private_pkcs8_encrypted_pem"), NULL);
+            assert_row(key == IBK_E_NO_MEMORY || key == IBK_E_PASSPHRASE);
+            ibk_code group = load_group(key_file("private_pkcs8_pem"));
+            assert_row(group == IBK_E_NO_MEMORY || group == IBK_E_DH_PARAMETERS);
+            assert_row(ibk_test_live_allocations() == before);
+        }
     }
+    in_openssl = false;
+}
+
+static void run_out_in_openssl(const struct operation *operation)
+{
+    ran_out = true;
+    for (fail_at = 1; ran_out; fail_at++) {
+        row("%s, allocation %lu of OpenSSL", operation->name, fail_at);
+        long before = ibk_test_live_allocations();
+        poison_error();
+        ibk_code code = perform(operation);
+        assert_row(ibk_test_live_allocations() == before);
+        const char *fault = code != IBK_OK ? refusal_fault(code, code) : NULL;
+        if (fault != NULL) {
+            fail_msg("%s%s", current_row(), fault);
+        }
+        assert_row(code == IBK_OK || ran_out);
+        assert_row(code == IBK_OK || code == operation->in_openssl || code == IBK_E_CRYPTO || code == IBK_E_NO_MEMORY);
+        assert_row(fail_at < 5000);
+    }
+}
+
+static void test_openssl_runs_out(void **state)
+{
+    unsigned long tried = 0;
+    (void)state;
+    in_openssl = true;
+    for (size_t i = 0; i < COUNT(operations); i++) {
+        if (operations[i].in_openssl != IBK_OK) {
+            run_out_in_openssl(&operations[i]);
+            tried += fail_at - 2;
+        }
+    }
+    in_openssl = false;
+    assert_true(tried > 300); /* each version does other things without memory */
 }
 
 static int make_all(void **state)
@@ -823,10 +961,14 @@ static int free_all(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[COUNT(operations) + 1];
+    struct CMUnitTest tests[COUNT(operations) + 2];
     for (size_t i = 0; i < COUNT(operations); i++) {
         tests[i] = (struct CMUnitTest){operations[i].name, test_operation, begin_test, end_test, &operations[i]};
     }
     tests[COUNT(operations)] = (struct CMUnitTest)checked(test_refusals);
+    tests[COUNT(operations) + 1] = (struct CMUnitTest)checked(test_openssl_runs_out);
+    if (CRYPTO_set_mem_functions(allocate, reallocate, release) != 1) { /* before OpenSSL has allocated anything */
+        return 1;
+    }
     return cmocka_run_group_tests_name("alloc", tests, make_all, free_all);
 }

@@ -103,6 +103,19 @@ static void test_room_that_no_size_can_hold(void **state)
     }
 }
 
+/* Twice its capacity is no size any more, long before there is no such memory. */
+static void test_room_beyond_half_of_all_memory(void **state)
+{
+    (void)state;
+    struct ibk_buf buf;
+    ibk_buf_init(&buf, SIZE_MAX);
+    ibk_test_fail_allocation(1);
+    assert_null(ibk_buf_put_room(&buf, SIZE_MAX));
+    ibk_test_fail_allocation(0);
+    assert_refused(IBK_E_NO_MEMORY, ibk_buf_check(&buf, "thing", &err));
+    ibk_buf_clean(&buf);
+}
+
 static void test_out_of_memory(void **state)
 {
     (void)state;
@@ -146,6 +159,7 @@ int main(void)
         checked(test_limit_is_exact),
         checked(test_broken_buffer_takes_nothing_more),
         checked(test_room_that_no_size_can_hold),
+        checked(test_room_beyond_half_of_all_memory),
         checked(test_out_of_memory),
         checked(test_usable_again_after_clean),
     };

@@ -117,6 +117,17 @@ static void test_every_spelling(void **state)
     }
 }
 
+/* As "openssl dhparam -text" prints it. */
+static ibk_span with_colons(ibk_span prime)
+{
+    ibk_span out = LITERAL("    00:");
+    for (size_t i = 0; i < prime.len; i++) {
+        const char *between = i + 1 == prime.len ? "" : i % 15 == 13 ? ":\n    " : ":";
+        out = joined(out, formatted("%02x%s", (unsigned int)prime.data[i], between));
+    }
+    return joined(out, LITERAL("\n"));
+}
+
 static void test_hex(void **state)
 {
     (void)state;
@@ -132,6 +143,7 @@ static void test_hex(void **state)
         check_loads(formatted("%s\n", digits), prime, 2);
         check_loads(formatted("  %s\r\n", digits), prime, 2);
         check_loads(formatted("%.256s\n%s\n", digits, digits + 256), prime, 2);
+        check_loads(with_colons(prime), prime, 2);
     }
 }
 
@@ -162,6 +174,7 @@ static void test_generators(void **state)
         check_refused(bad[i], pkcs3_pem(pkcs3(prime, bad[i])), "generator", "2");
     }
     check_refused("no generator byte at all", pkcs3_pem(pkcs3(prime, "")), "Diffie-Hellman", "PKCS#3");
+    check_refused("no byte of a prime at all", pkcs3_pem(pkcs3(LITERAL(""), "02")), "Diffie-Hellman", "PKCS#3");
     for (unsigned long generator = 0; generator < 300; generator++) {
         struct ibk_dh_params *params = (struct ibk_dh_params *)(void *)&err;
         row("generator %lu as a number", generator);
@@ -282,6 +295,8 @@ static void test_damaged_files(void **state)
     check_refused("empty", ibk_span_of(NULL, 0), "empty", "Diffie-Hellman");
     check_refused("white space", LITERAL(" \n"), "2 bytes", "Diffie-Hellman");
     check_refused("a path", LITERAL("/home/me/dhparam.pem"), "20 bytes", "BEGIN");
+    check_refused("a file's name, which begins with a hex digit", LITERAL("dhparam.pem"), "11 bytes", "BEGIN");
+    check_refused("the digit 0", LITERAL("0"), "0 bits", "2048");
     check_refused("half of the body", truncated_body(pem, 50), "cut off", "PKCS#3");
     check_refused("no body", truncated_body(pem, 0), "cut off", "PKCS#3");
     check_refused("END line cut off", ibk_span_of(pem.data, pem.len - 30), "END", "Diffie-Hellman");
@@ -299,6 +314,8 @@ static void test_damaged_files(void **state)
     check_refused("empty sequence", pkcs3_pem(der_sequence(ibk_span_of(NULL, 0))), "Diffie-Hellman", "PKCS#3");
     check_refused("length beyond the end", pkcs3_pem(LITERAL("\x30\x82\xff\xff\x02\x82\xff\xff\x01")), "PKCS#3", "integers");
     check_refused("endless length", pkcs3_pem(LITERAL("\x30\x80\x02\x01\x01\x02\x01\x02\0\0")), "PKCS#3", "integers");
+    check_refused("length of three bytes", pkcs3_pem(LITERAL("\x30\x83\0\0\x06\x02\x01\x01\x02\x01\x02")), "PKCS#3", "integers");
+    check_refused("length cut off", pkcs3_pem(der_sequence(LITERAL("\x02\x82\x01"))), "PKCS#3", "integers");
     check_refused("huge length", LITERAL("\x30\x84\xff\xff\xff\xff\x02\x01\x01\x02"), "Diffie-Hellman", "Diffie-Hellman");
     check_refused("random bytes", scrambled(400, 3), "400 bytes", "Diffie-Hellman");
     check_refused("too long", repeated("f", IBK_KEY_FILE_MAX_SIZE + 1), "65537", "65536");
@@ -306,6 +323,7 @@ static void test_damaged_files(void **state)
     check_refused("0x prefix", formatted("0x%s", digits), "Diffie-Hellman", "Diffie-Hellman");
     check_refused("bad digit", formatted("%.100sg%s", digits, digits + 101), "Diffie-Hellman", "Diffie-Hellman");
     check_refused("minus sign", formatted("-%s", digits), "Diffie-Hellman", "Diffie-Hellman");
+    check_refused("control character", formatted("%.100s\1%s", digits, digits + 101), "character 101 of 512", "hex digit");
 }
 
 /* In a block of its own, so that the sanitizer sees a read behind the end. */
@@ -499,6 +517,25 @@ static void test_challenges(void **state)
     ibk_dh_params_release(params);
 }
 
+/* Its "prime" is a power of 5, and so is the challenge: a zero, which has no digits. */
+static void test_challenge_in_a_group_that_is_none(void **state)
+{
+    (void)state;
+    BIGNUM *number = BN_new(), *five = BN_new(), *exponent = BN_new();
+    BN_CTX *context = BN_CTX_new();
+    assert_true(BN_set_word(five, 5) == 1 && BN_set_word(exponent, 900) == 1 && BN_exp(number, five, exponent, context) == 1);
+    struct ibk_dh_params *params;
+    assert_ok(ibk_dh_params_new(bytes_of_bn(number), 5, &params, &err));
+    struct ibk_dh_exchange *exchange = new_exchange(params, "0384"); /* 900 */
+    assert_string_equal(challenge_of(exchange), "");
+    ibk_dh_exchange_free(exchange);
+    ibk_dh_params_release(params);
+    BN_CTX_free(context);
+    BN_free(number);
+    BN_free(five);
+    BN_free(exponent);
+}
+
 /* p less a small number, in hex. */
 static const char *prime_less(const char *name, BN_ULONG less)
 {
@@ -566,6 +603,7 @@ static void test_two_sides_agree(void **state)
         struct ibk_dh_params *params = load(pem_of(group_names[i % 3]));
         struct ibk_dh_exchange *alice = new_exchange(params, NULL), *bob = new_exchange(params, NULL);
         assert_ptr_equal(ibk_dh_params_acquire(params), params);
+        assert_null(ibk_dh_params_acquire(NULL));
         ibk_dh_params_release(params);
         ibk_dh_params_release(params);
         const char *to_alice = challenge_of(bob), *to_bob = challenge_of(alice);
@@ -759,6 +797,7 @@ int main(void)
         checked(test_generate_refuses_sizes),
         checked(test_generate),
         checked(test_challenges),
+        checked(test_challenge_in_a_group_that_is_none),
         checked(test_exponents),
         checked(test_random_exponents),
         checked(test_two_sides_agree),

@@ -333,6 +333,8 @@ static void test_limits(void **state)
     ibk_base64_put(&buf, endless);
     assert_refused(IBK_E_LIMIT, ibk_buf_check(&buf, "thing", &err));
     ibk_buf_clean(&buf);
+    assert_refused(IBK_E_LIMIT, ibk_hex_decode_number(endless, "thing", &buf, &err)); /* and one digit more is none either */
+    ibk_buf_clean(&buf);
     ibk_java_bytes_put(&buf, LITERAL("\xff\xff\xff\xff\xff"));
     assert_refused(IBK_E_LIMIT, ibk_buf_check(&buf, "thing", &err));
     ibk_buf_clean(&buf);

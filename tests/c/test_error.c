@@ -19,6 +19,7 @@ static void test_names_of_codes(void **state)
     assert_string_equal(ibk_code_name(IBK_OK), "ok");
     assert_string_equal(ibk_code_name(IBK_E_KEY_FORMAT), "key_format");
     assert_string_equal(ibk_code_name(IBK_E_PROTOCOL), "protocol");
+    assert_string_equal(ibk_code_name(IBK_CODE_COUNT), "unknown");
 }
 
 static void test_names_of_domains(void **state)
@@ -55,6 +56,7 @@ static void test_record_may_be_absent(void **state)
 {
     (void)state;
     assert_int_equal(ibk_fail(NULL, IBK_E_URL, "here", "%d", 1), IBK_E_URL);
+    ERR_raise(ERR_LIB_EVP, ERR_R_MALLOC_FAILURE);
     assert_int_equal(ibk_fail_memory(NULL, "here"), IBK_E_NO_MEMORY);
     ERR_raise(ERR_LIB_EVP, EVP_R_BAD_DECRYPT);
     assert_int_equal(ibk_fail_ossl(NULL, IBK_E_CRYPTO, "here", "text"), IBK_E_CRYPTO);

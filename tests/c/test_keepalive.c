@@ -310,7 +310,7 @@ static void test_backs_off(void **state)
 {
     const struct step steps[] = {STEP(ANSWER, ERROR_ANSWER),
                                  {.deed = ANSWER_CLOSE},
-                                 STEP(ANSWER, ERROR_ANSWER),
+                                 STEP(ANSWER, "HTTP/1.1 505 HTTP Version Not Supported\r\nContent-Length: 0\r\n\r\n"),
                                  STEP(ANSWER, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")};
     static const int64_t passed_ms[] = {0, 0, 20, 20 + 40, 20 + 40 + 80, 20 + 40 + 80 + 160}; /* before the n-th beat */
     (void)state;
@@ -626,6 +626,37 @@ static void test_headers_that_leave_no_room_for_a_signature(void **state)
     assert_ok(taken(KEY)->code);
 }
 
+/* Nothing can be said about it, but it is counted. */
+static void test_no_memory_to_say_that_a_beat_failed(void **state)
+{
+    (void)state;
+    open_desk((struct server_setup){.steps = NULL});
+    for (int i = 0; i < 128; i++) {
+        assert_ok(ibk_params_add_text(&headers, "X", LITERAL("x"), &err));
+    }
+    assert_ok(make(BY_HAND));
+    start(TOKEN);
+    bool silent = false;
+    for (unsigned long n = 1; !silent; n++) { /* until it is the outcome's own memory */
+        row("allocation %lu", n);
+        uint64_t before = look().failures;
+        ibk_test_fail_allocation(n);
+        assert_ok(ibk_keepalive_beat(keepalive, &err));
+        while (look().failures == before) {
+            sleep_ms(1);
+        }
+        ibk_test_fail_allocation(0);
+        forget_taken();
+        take_after(0);
+        silent = desk.count == 0;
+        assert_row(n < 100);
+    }
+    assert_int_equal(look().failures, look().sent);
+    beat();
+    look_at_error(KEY);
+    assert_int_equal(err.code, IBK_E_HEADER);
+}
+
 static void test_fork(void **state)
 {
     (void)state;
@@ -756,6 +787,7 @@ int main(void)
         keepalive_test(test_others_are_not_delayed),
         keepalive_test(test_options_refused),
         keepalive_test(test_headers_that_leave_no_room_for_a_signature),
+        keepalive_test(test_no_memory_to_say_that_a_beat_failed),
         keepalive_test(test_fork),
         keepalive_test(test_threads_share_one),
         keepalive_test(test_memory_runs_out),

@@ -3,6 +3,7 @@
 
 #include "ibk/key.h"
 
+#include <openssl/bn.h>
 #include <openssl/rsa.h>
 #include <stdlib.h>
 
@@ -167,6 +168,17 @@ static void test_passphrase_missing_or_wrong(void **state)
     }
 }
 
+static void test_a_cipher_that_nobody_knows(void **state)
+{
+    (void)state;
+    ibk_span file = key_file("signature", "private_pkcs1_legacy_encrypted_pem");
+    size_t name = ibk_span_find(file, LITERAL("AES-256-CBC"));
+    struct ibk_secret *passphrase = secret_of(LITERAL(PASSPHRASE));
+    ibk_span rest = ibk_span_of(file.data + name + 3, file.len - name - 3);
+    check_passphrase_refused(joined(ibk_span_of(file.data, name), joined(LITERAL("XYZ"), rest)), passphrase);
+    ibk_secret_release(passphrase);
+}
+
 /* Legacy encryption has no check but its padding, which one wrong pass phrase in 256 seems to satisfy. */
 static void test_many_wrong_passphrases(void **state)
 {
@@ -231,6 +243,7 @@ static void test_other_kinds_of_files_are_named(void **state)
     check_refused("DH parameters", dh, "Diffie-Hellman", "private");
     check_refused("X9.42 DH parameters", x942, "Diffie-Hellman", "private");
     check_refused("DH parameters in DER", der_of_pem(dh), "private", "key");
+    check_refused("certificate and public key", joined(certificate_of(ec), spki), "certificate", "private");
     EVP_PKEY_free(ec);
     EVP_PKEY_free(ed);
     EVP_PKEY_free(pss);
@@ -290,21 +303,70 @@ static void test_damaged_files(void **state)
     check_refused("half of the body", truncated_body(pem, 50), "Albert", "Albert");
     check_refused("nine tenths of the body", truncated_body(pem, 90), "Albert", "Albert");
     check_refused("no body", truncated_body(pem, 0), "Albert", "Albert");
+    check_refused("no label", relabelled(pem, ""), "label", "BEGIN");
+    check_refused("a label of 48 characters", relabelled(pem, (const char *)repeated("A", 48).data), "label", "BEGIN");
+    check_refused("a backslash and a zero byte", joined(ibk_span_of(pem.data, first), LITERAL("\\\0\n-----END ")), "base64",
+                  "character 1 ");
+    check_refused("a backslash and another letter", joined(ibk_span_of(pem.data, first), LITERAL("\\x\n-----END ")), "base64",
+                  "character 1 ");
+    check_refused("two bytes like half a mark of UTF-16, little endian", LITERAL("\xff\xff"), "2 bytes", "BEGIN");
+    check_refused("two bytes like half a mark of UTF-16, big endian", LITERAL("\xfe\xfe"), "2 bytes", "BEGIN");
+    check_refused("two zero bytes", LITERAL("\0\0"), "2 bytes", "BEGIN");
+    check_refused("base64 of no whole bytes", repeated("A", 65), "65 bytes", "BEGIN");
     check_refused("half of PKCS#1", truncated_body(key_file("signature", "private_pkcs1_pem"), 50), "Albert", "Albert");
     check_refused("END line cut off", ibk_span_of(pem.data, end), "END", (const char *)formatted("%zu", end).data);
     check_refused("half of the file", ibk_span_of(pem.data, pem.len / 2), "END", "BEGIN");
     check_refused("no BEGIN line", ibk_span_of(pem.data + first, pem.len - first), "BEGIN", "Albert");
     check_refused("a character that is not base64", bad_digit, "base64", position);
     check_refused("half of DER", ibk_span_of(der.data, der.len / 2), "Albert", "Albert");
+    check_refused("too long for DER", joined(der, repeated("x", IBK_KEY_FILE_MAX_SIZE)), "65536", "Albert");
+    check_refused("a length of three bytes", pem_of_der("PRIVATE KEY", LITERAL("\x30\x83\0\0\x03\x02\1\0")), "8 bytes", "Albert");
+    check_refused("a length that is cut off", pem_of_der("PRIVATE KEY", LITERAL("\x30\x82\1")), "3 bytes", "Albert");
     ibk_span legacy = key_file("signature", "private_pkcs1_legacy_encrypted_pem");
     size_t info = ibk_span_find(legacy, LITERAL("DEK-Info"));
     check_refused("legacy encryption without its cipher",
                   joined(ibk_span_of(legacy.data, info), LITERAL("\n-----END RSA PRIVATE KEY-----\n")), "base64", "Albert");
+    check_refused("legacy encryption that ends in its first header",
+                  joined(ibk_span_of(legacy.data, info - 1), LITERAL("-----END RSA PRIVATE KEY-----\n")), "base64", "Albert");
+    ibk_span cipher = joined(ibk_span_of(legacy.data, info), LITERAL("DEK-Info: AES-256-CBC,"));
+    check_refused("legacy encryption with an endless cipher",
+                  joined(cipher, joined(repeated("0", 84), LITERAL("\nAAAA\n-----END "))), "96 characters", "DEK-Info");
     check_refused("random bytes", scrambled(1700, 1), "1700 bytes", "Albert");
     check_refused("random bytes in a block", pem_of_der("PRIVATE KEY", scrambled(1200, 2)), "1200 bytes", "Albert");
     check_refused("too long", repeated("x", IBK_KEY_FILE_MAX_SIZE + 1), "65537", "65536");
     check_refused("too long with a key in front", joined(pem, repeated("x", IBK_KEY_FILE_MAX_SIZE)), "65536", "Albert");
     check_refused("endless label", joined(LITERAL("-----BEGIN "), repeated("A", 5000)), "Albert", "Albert");
+}
+
+#define NUMBERS 8u
+enum { N, E, D, P, Q, DP, DQ, QINV };
+
+/* The contents of the eight integers of PKCS#1 behind its version. */
+static void take_numbers(ibk_span der, ibk_span numbers[NUMBERS])
+{
+    size_t at = 4 + 3; /* behind the header of the sequence and the version */
+    for (size_t i = 0; i < NUMBERS; i++) {
+        size_t header = der.data[at + 1] == 0x82 ? 4 : der.data[at + 1] == 0x81 ? 3 : 2;
+        size_t len = der.data[at + header - 1] + (header == 4 ? (size_t)der.data[at + 2] << 8 : 0);
+        numbers[i] = ibk_span_of(der.data + at + header, len);
+        at += header + len;
+    }
+    assert_int_equal(at, der.len);
+}
+
+/* The numbers behind a version, and what else there is. */
+static ibk_span pkcs1_of(ibk_span version, const ibk_span numbers[NUMBERS], ibk_span rest)
+{
+    ibk_span integers = der_integer(version);
+    for (size_t i = 0; i < NUMBERS; i++) {
+        integers = joined(integers, der_integer(numbers[i]));
+    }
+    return der_sequence(joined(integers, rest));
+}
+
+static ibk_span key_of(const ibk_span numbers[NUMBERS])
+{
+    return pkcs1_of(LITERAL("\0"), numbers, LITERAL(""));
 }
 
 /* Each of the eight numbers of PKCS#1 in turn, by one bit: it would still be a key to OpenSSL, and sign nothing that verifies. */
@@ -313,17 +375,104 @@ static void test_changed_numbers(void **state)
     (void)state;
     static const char *const names[] = {"n", "e", "d", "p", "q", "d mod p-1", "d mod q-1", "1/q mod p"};
     ibk_span der = der_of_pem(key_file("signature", "private_pkcs1_pem"));
-    size_t at = 4 + 3; /* behind the header of the sequence and the version */
+    ibk_span numbers[NUMBERS];
+    take_numbers(der, numbers);
+    assert_bytes(key_of(numbers), der);
     for (size_t i = 0; i < COUNT(names); i++) {
-        size_t header = der.data[at + 1] == 0x82 ? 4 : der.data[at + 1] == 0x81 ? 3 : 2;
-        size_t len = der.data[at + header - 1] + (header == 4 ? (size_t)der.data[at + 2] << 8 : 0);
-        at += header + len;
+        size_t end = (size_t)(numbers[i].data - der.data) + numbers[i].len;
         uint8_t *changed = room(der.len);
         memcpy(changed, der.data, der.len);
-        changed[at - 1] ^= 2;
+        changed[end - 1] ^= 2;
         check_refused(names[i], ibk_span_of(changed, der.len), "do not belong together", "Albert");
     }
-    assert_int_equal(at, der.len);
+}
+
+static BIGNUM *bn_of(ibk_span number)
+{
+    BIGNUM *out = BN_bin2bn(number.data, (int)number.len, NULL);
+    assert_non_null(out);
+    return out;
+}
+
+/* As DER has it: with a sign byte, which does not hurt where the top bit is clear. */
+static ibk_span bytes_of_bn(const BIGNUM *number)
+{
+    uint8_t *out = room((size_t)BN_num_bytes(number) + 1);
+    out[0] = 0;
+    return ibk_span_of(out, 1 + (size_t)BN_bn2bin(number, out + 1));
+}
+
+/* d and its remainders fit each other, and e for one of the two primes alone. */
+static void test_an_exponent_for_one_prime(void **state)
+{
+    static const struct {
+        int good, bad, remainder;
+    } primes[] = {{P, Q, DQ}, {Q, P, DP}};
+    (void)state;
+    BN_CTX *context = BN_CTX_new();
+    for (size_t i = 0; i < COUNT(primes); i++) {
+        ibk_span numbers[NUMBERS];
+        take_numbers(der_of_pem(key_file("signature", "private_pkcs1_pem")), numbers);
+        BIGNUM *d = bn_of(numbers[D]), *good = bn_of(numbers[primes[i].good]), *bad = bn_of(numbers[primes[i].bad]);
+        assert_true(BN_sub_word(good, 1) == 1 && BN_sub_word(bad, 1) == 1 && BN_add(d, d, good) == 1);
+        numbers[D] = bytes_of_bn(d);
+        assert_int_equal(BN_mod(d, d, bad, context), 1);
+        numbers[primes[i].remainder] = bytes_of_bn(d);
+        check_refused(i == 0 ? "for p" : "for q", key_of(numbers), "do not belong together", "Albert");
+        BN_clear_free(d);
+        BN_clear_free(good);
+        BN_clear_free(bad);
+    }
+    BN_CTX_free(context);
+}
+
+static void test_a_modulus_beyond_the_limit(void **state)
+{
+    (void)state;
+    ibk_span numbers[NUMBERS];
+    take_numbers(der_of_pem(key_file("signature", "private_pkcs1_pem")), numbers);
+    numbers[N] = joined(LITERAL("\1"), scrambled(IBK_RSA_MAX_BITS / 8, 1));
+    check_refused("8193 bits", key_of(numbers), "8193 bits", "2048 to 8192");
+}
+
+/* Whatever OpenSSL makes of it. */
+static void test_almost_pkcs1(void **state)
+{
+    (void)state;
+    ibk_span der = der_of_pem(key_file("signature", "private_pkcs1_pem")), nothing = LITERAL("");
+    ibk_span good[NUMBERS], numbers[NUMBERS];
+    take_numbers(der, good);
+    check_refused("version of no bytes", pkcs1_of(nothing, good, nothing), "Albert", "key");
+    check_refused("version of two bytes", pkcs1_of(LITERAL("\0\0"), good, nothing), "Albert", "key");
+    check_refused("version 1", pkcs1_of(LITERAL("\1"), good, nothing), "Albert", "key");
+    check_refused("nine numbers", pkcs1_of(LITERAL("\0"), good, der_integer(LITERAL("\2"))), "Albert", "key");
+    check_refused("a byte behind it", joined(der, LITERAL("\n")), "bytes behind it", "key");
+    check_refused("a byte behind it, in PEM", pem_of_der("RSA PRIVATE KEY", joined(der, LITERAL("\0"))), "bytes behind it",
+                  "key");
+    memcpy(numbers, good, sizeof numbers);
+    numbers[D] = nothing;
+    check_refused("a number of no bytes", key_of(numbers), "Albert", "key");
+    numbers[D] = LITERAL("\xfe");
+    check_refused("a negative number", key_of(numbers), "Albert", "key");
+    memcpy(numbers, good, sizeof numbers);
+    numbers[P] = joined(LITERAL("\1"), scrambled(300, 1));
+    check_refused("a prime beyond the modulus", key_of(numbers), "Albert", "changed while copying?");
+}
+
+static void test_almost_pkcs8(void **state)
+{
+    (void)state;
+    ibk_span der = der_of_pem(key_file("signature", "private_pkcs8_pem"));
+    ibk_span version = der_integer(LITERAL("\0"));
+    ibk_span algorithm = LITERAL("\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00");
+    ibk_span start = joined(version, algorithm);
+    assert_bytes(ibk_span_of(der.data + 4, start.len), start);
+    ibk_span key = ibk_span_of(der.data + 4 + start.len, der.len - 4 - start.len);
+    check_refused("no key", pem_of_der("PRIVATE KEY", der_sequence(start)), "20 bytes", "no private key");
+    check_refused("a key in an integer", der_sequence(joined(start, der_integer(key))), "Albert", "key");
+    check_refused("an algorithm without name", der_sequence(joined(version, joined(LITERAL("\x30\x02\x05\x00"), key))), "Albert",
+                  "key");
+    check_refused("nothing of an algorithm", der_sequence(joined(version, key)), "Albert", "key");
 }
 
 /* In a block of its own, so that the sanitizer sees a read behind the end. */
@@ -380,6 +529,7 @@ static void test_references(void **state)
     (void)state;
     struct ibk_rsa_key *key = load_pair("signature");
     assert_ptr_equal(ibk_rsa_key_acquire(key), key);
+    assert_null(ibk_rsa_key_acquire(NULL));
     ibk_rsa_key_release(key);
     check_key(key, key_file("signature", "public_spki_pem"));
     ibk_rsa_key_release(key);
@@ -431,6 +581,14 @@ static void test_decrypt(void **state)
     }
     row("zero bytes all over");
     check_decrypts(key, encrypted_padded(public_key, LITERAL("\0\0\0\0")), LITERAL("\0\0\0\0"));
+    row("nothing at all");
+    struct ibk_secret *secret = (struct ibk_secret *)(void *)&err;
+    bool fits = true;
+    ibk_span nothing = ibk_span_text(encrypted_padded(public_key, LITERAL("")));
+    assert_refused(IBK_E_KEY_MISMATCH, ibk_rsa_decrypt(key, nothing, &secret, &err));
+    assert_row(secret == NULL);
+    assert_ok(ibk_rsa_fits(key, nothing, &fits, &err));
+    assert_row(!fits);
     EVP_PKEY_free(public_key);
     ibk_rsa_key_release(key);
 }
@@ -651,6 +809,7 @@ int main(void)
         checked(test_key_among_other_blocks),
         checked(test_encrypted_der),
         checked(test_passphrase_missing_or_wrong),
+        checked(test_a_cipher_that_nobody_knows),
         checked(test_many_wrong_passphrases),
         checked(test_needless_passphrase),
         checked(test_other_kinds_of_files_are_named),
@@ -659,6 +818,10 @@ int main(void)
         checked(test_short_and_long_keys),
         checked(test_damaged_files),
         checked(test_changed_numbers),
+        checked(test_an_exponent_for_one_prime),
+        checked(test_a_modulus_beyond_the_limit),
+        checked(test_almost_pkcs1),
+        checked(test_almost_pkcs8),
         checked(test_cut_anywhere),
         checked(test_written_again),
         checked(test_references),

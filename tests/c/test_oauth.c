@@ -1,9 +1,15 @@
 /* test_oauth.c - base string, Authorization header, signatures, whole requests, nonces. Known answers: test_vectors.c. */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
 #include "support_pem.h"
 
 #include "ibk/oauth.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define URL "https://api.ibkr.com/v1/api/portfolio/accounts"
 #define ENCODED_URL "https%3A%2F%2Fapi.ibkr.com%2Fv1%2Fapi%2Fportfolio%2Faccounts"
@@ -279,9 +285,9 @@ static void test_header_has_only_safe_bytes(void **state)
 
 static void test_header_refuses_names(void **state)
 {
-    static const ibk_span names[] = {BYTES(""),     BYTES(" a"),  BYTES("a b"),
-                                     BYTES("a,b"),  BYTES("a=b"), BYTES("a;b"),
-                                     BYTES("a%20"), BYTES("a:b"), BYTES("\xc3\xbc\xc3\xbc")};
+    const ibk_span names[] = {BYTES(""),        BYTES(" a"),  BYTES("a b"), BYTES("a,b"),  BYTES("a=b"),
+                              BYTES("a;b"),     BYTES("a~b"), BYTES("a:b"), BYTES("a%20"), BYTES("\xc3\xbc\xc3\xbc"),
+                              repeated("x", 65)};
     (void)state;
     for (size_t i = 0; i < COUNT(names); i++) {
         struct ibk_params params;
@@ -511,6 +517,18 @@ static void test_request_refused(void **state)
     input.oauth = &bad;
     check_request_refused(IBK_E_HEADER, &input, bytes);
     assert_says("oauth_token");
+    struct ibk_rsa_key *rsa = signing_key();
+    input = fine;
+    row("two keys");
+    input.rsa_key = rsa;
+    check_request_refused(IBK_E_ARGUMENT, &input, bytes);
+    assert_says("RSA key or", "MAC key");
+    row("no key");
+    input.rsa_key = NULL;
+    input.mac_key = NULL;
+    check_request_refused(IBK_E_ARGUMENT, &input, bytes);
+    assert_says("RSA key or", "MAC key");
+    ibk_rsa_key_release(rsa);
     ibk_params_clean(&good);
     ibk_params_clean(&bad);
     ibk_mac_key_free(mac);
@@ -559,6 +577,40 @@ static void test_nonces(void **state)
     ibk_buf_clean(&out);
 }
 
+/* Parent and child begin with the same bytes in memory. */
+static void test_nonces_after_a_fork(void **state)
+{
+    (void)state;
+    enum { nonces = 40, len = nonces * IBK_NONCE_SIZE }; /* more than are drawn at once */
+    struct ibk_buf out;
+    int pipe_ends[2];
+    ibk_buf_init(&out, 2 * len);
+    assert_ok(ibk_nonce_put(&out, &err));
+    out.len = 0;
+    assert_int_equal(pipe(pipe_ends), 0);
+    (void)fflush(NULL);
+    pid_t child = fork();
+    bool good = true;
+    for (int i = 0; i < nonces; i++) {
+        good = good && ibk_nonce_put(&out, &err) == IBK_OK;
+    }
+    if (child == 0) {
+        exit(good && write(pipe_ends[1], out.data, len) == len ? 0 : 1); /* not _exit, so that its coverage counts */
+    }
+    int status = -1;
+    assert_true(good);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(read(pipe_ends[0], ibk_buf_put_room(&out, len), len), len);
+    (void)close(pipe_ends[0]);
+    (void)close(pipe_ends[1]);
+    qsort(out.data, (size_t)2 * nonces, IBK_NONCE_SIZE, compare_nonces);
+    for (size_t i = 1; i < (size_t)2 * nonces; i++) {
+        assert_true(compare_nonces(out.data + (i - 1) * IBK_NONCE_SIZE, out.data + i * IBK_NONCE_SIZE) != 0);
+    }
+    ibk_buf_clean(&out);
+}
+
 static void test_random(void **state)
 {
     (void)state;
@@ -592,6 +644,7 @@ int main(void)
         checked(test_request_refused),
         checked(test_any_byte_in_a_form),
         checked(test_nonces),
+        checked(test_nonces_after_a_fork),
         checked(test_random),
     };
     return cmocka_run_group_tests_name("oauth", tests, NULL, NULL);
