@@ -288,7 +288,7 @@ class SignatureRefusal(answers.Refusal):
     """A signature that verifies over none of the candidates."""
 
     def __init__(self, refusal: answers.Refusal, trial: SignatureTrial) -> None:
-        super().__init__(refusal.status, refusal.words, refusal.shape)
+        super().__init__(refusal.status, refusal.words)
         self.trial = trial
 
 
