@@ -304,14 +304,17 @@ class Flow:
 
     def own(self, method: str, path: str, json: object = None, *, last: bool = False) -> Steps[Response]:
         """A call of the session's own: safe to repeat. `last`: the session closes, nobody waits for a second try."""
-        timeout = min(self.timeout, _FAREWELL) if last else self.timeout
-        call = Call(method, path, self.base_url + path, timeout, own=True)
+        call = self._own_call(method, path)
         if last:
+            call.timeout = min(call.timeout, _FAREWELL)
             call.last = True
             call.attempts += self._retries
         if json is not None:
             _put_body(call, json, None)
         return self._repeat(call)
+
+    def _own_call(self, method: str, path: str) -> Call:
+        return Call(method, path, self.base_url + path, self.timeout, own=True)
 
     def check_open(self) -> None:
         """Raises SessionClosed."""
@@ -552,7 +555,7 @@ class Flow:
 
     def _is_accepted(self, token: LiveSessionToken) -> Steps[bool]:
         """Asks the service. Where no answer comes, the caller's own call will tell."""
-        probe = Call("POST", "/tickle", f"{self.base_url}/tickle", self.timeout, own=True)
+        probe = self._own_call("POST", "/tickle")
         self._prepare_attempt(probe, self._credential_of(token), self.clock.steady())
         try:
             response: Response = yield probe
@@ -565,9 +568,7 @@ class Flow:
         """A token from the service. Safe to repeat, each time with a new half and a new signature."""
         assert self.consumer is not None
         assert self.access_token is not None
-        call = Call(
-            "POST", "/oauth/live_session_token", f"{self.base_url}/oauth/live_session_token", self.timeout, own=True
-        )
+        call = self._own_call("POST", "/oauth/live_session_token")
         while True:
             call.timestamp, call.steady = self.server_clock.now(), self.clock.steady()
             exchange = TokenExchange(
@@ -761,7 +762,7 @@ class Flow:
             return call.own or self.credential is not None
         if credential.proven and self.clock.steady() - credential.proven < _PROVEN:
             return False
-        probe = Call("POST", "/tickle", f"{self.base_url}/tickle", self.timeout, own=True)
+        probe = self._own_call("POST", "/tickle")
         probe.mended |= {"token"}
         answer = yield from self._repeat(probe)
         return answer.status_code == 401
@@ -798,7 +799,7 @@ class Flow:
 
     def heard_tickle(self, outcome: object) -> Steps[None] | None:
         """Takes in what the keep-alive in C brought; what is to be done about it, if anything."""
-        call = Call("POST", "/tickle", f"{self.base_url}/tickle", self.timeout, own=True)
+        call = self._own_call("POST", "/tickle")
         call.timestamp, call.steady = self.server_clock.now(), self.clock.steady()
         call.credential = credential = self.credential
         try:
@@ -828,12 +829,8 @@ class Flow:
         except BrokerageError as error:
             from .health import BrokerageStatus  # noqa: PLC0415
 
-            return BrokerageStatus(
-                authenticated=False,
-                competing=isinstance(error, CompetingSession),
-                connected=False,
-                message=error.message,
-            )
+            competing = isinstance(error, CompetingSession)
+            return BrokerageStatus(authenticated=False, competing=competing, connected=False)
 
     def _heard(self, response: Response) -> None:
         with contextlib.suppress(IBKROAuthError):

@@ -40,6 +40,7 @@ from ibkr_oauth.errors import (
     Timeout,
     UsageError,
 )
+from ibkr_oauth.signing import SignedRequest
 
 from .conftest import live_token
 
@@ -593,6 +594,56 @@ def test_must_sign_again(open_session: Open, service: FakeService) -> None:
     assert ibkr.sign("POST", url).headers["Authorization"] != signed.headers["Authorization"]
     assert not ibkr.must_sign_again(signed, 403, {}, b"")
     assert not ibkr.must_sign_again(signed, 200, {}, b"{}")
+
+
+def test_a_signature_for_other_clients(open_session: Open, service: FakeService) -> None:
+    """Over the fields of the form, too."""
+    ibkr = open_session()
+    url = f"{ibkr.base_url}{PATH}"
+    for form in (None, {"b": "1 2", "a": "ü"}):
+        signed = ibkr.sign("POST", url, form=form)
+        assert (signed.method, signed.url) == ("POST", url)
+        headers = {name.lower(): value for name, value in signed.headers.items()}
+        if form:
+            headers["content-type"] = "application/x-www-form-urlencoded"
+        seen = Seen("POST", PATH, "", headers, signed.body, 0.0, 0.0, False)
+        service._note(seen)  # which verifies it
+        assert seen.token == 0
+
+
+@pytest.mark.parametrize(("method", "again"), [("GET", True), ("POST", False)])
+def test_must_sign_again_what_is_gone(open_session: Open, service: FakeService, method: str, again: bool) -> None:
+    """As with calls of the session's: the token is another one by now, and what is not safe to repeat is not repeated."""
+    ibkr = open_session()
+    signed = ibkr.sign(method, f"{ibkr.base_url}{PATH}")
+    assert ibkr.must_sign_again(signed, 410, {}, GONE.content()) is again
+    assert service.paths() == [LST]
+
+
+def test_must_sign_again_by_the_right_clock(open_session: Open, service: FakeService) -> None:
+    ibkr = open_session()
+    signed = ibkr.sign("POST", f"{ibkr.base_url}{PATH}")
+    headers = {"Date": formatdate(service.now() + 1000, usegmt=True)}
+    assert ibkr.must_sign_again(signed, 401, headers, BAD_SIGNATURE.content())
+    assert service.seen == []
+    assert ibkr.health().clock_skew == pytest.approx(-1000, abs=2)
+
+
+def test_what_others_signed_is_not_signed_again(open_session: Open, service: FakeService) -> None:
+    ibkr = open_session()
+    signed = SignedRequest("GET", f"{ibkr.base_url}{PATH}", {})
+    assert ibkr.must_sign_again(signed, 401, {}, STALE.content()) is False
+    assert service.seen == []
+
+
+def test_what_is_answered_elsewhere_counts_for_the_pace(open_session: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    ibkr = open_session(pacing=10.0)
+    accepted: list[str] = []
+    monkeypatch.setattr(ibkr.session._flow.pacer, "accepted", accepted.append)
+    for query in ("", "?a=1"):
+        signed = ibkr.sign("GET", f"{ibkr.base_url}{PATH}{query}")
+        ibkr.must_sign_again(signed, 401, {}, INACTIVE.content())
+    assert accepted == [PATH, PATH]
 
 
 def test_must_sign_again_and_cannot(open_session: Open, service: FakeService, caplog: pytest.LogCaptureFixture) -> None:

@@ -98,6 +98,17 @@ def test_eager_and_refused(open_session: Open, service: FakeService) -> None:
         ibkr.get(SNAPSHOT)
 
 
+def test_eager_and_refused_at_open(open_session: Open, service: FakeService, clock: FakeClock) -> None:
+    """Said once, to whom it matters; what does not need the brokerage session does not ask for it again."""
+    service.script(INIT, NO_DH, NO_DH)
+    ibkr = open_session(brokerage="eager")
+    with pytest.raises(BrokerageRefused):
+        ibkr.open()
+    clock.advance(60)
+    assert ibkr.get("/portfolio/accounts").status_code == 200
+    assert service.count(INIT) == 2
+
+
 @pytest.mark.parametrize("path", [INIT, "/logout"])
 def test_eager_leaves_what_is_done_by_hand(open_session: Open, service: FakeService, path: str) -> None:
     """Who opens it or logs out himself gets just that."""

@@ -206,18 +206,19 @@ def test_the_outcome_is_unknown(open_session: Open, service: FakeService) -> Non
 def test_the_sessions_own_calls_are_safe_to_repeat(open_session: Open, service: FakeService) -> None:
     """Although they are POST, and although the outcome of one may be unknown."""
     service.script("/tickle", OutcomeUnknown("reset", sent=True), Answer(502))
-    ibkr = open_session()
+    ibkr = open_session(timeout=7.0)
     assert ibkr.tickle().status_code == 200
-    assert service.count("/tickle") == 3
+    assert [(seen.path, seen.timeout, seen.repeatable) for seen in service.seen] == [("/tickle", 7.0, True)] * 3
     assert ibkr.health().counters.outcomes_unknown == 0
 
 
 def test_the_live_session_token_request_is_repeated(open_session: Open, service: FakeService) -> None:
     """Each time with another half of the exchange; never by libcurl, which would send the same nonce again."""
     service.script(LST, OutcomeUnknown("reset", sent=True), Answer(503))
-    ibkr = open_session(live_session_token=None)
+    ibkr = open_session(live_session_token=None, timeout=7.0)
     ibkr.get(PATH)
     attempts = service.of(LST)
+    assert {seen.timeout for seen in attempts} == {7.0}
     assert len({seen.oauth["diffie_hellman_challenge"] for seen in attempts}) == len(attempts) == 3
     assert {seen.repeatable for seen in attempts} == {False}
 
@@ -231,7 +232,8 @@ def test_the_live_session_token_request_is_given_up(open_session: Open, service:
 
 @pytest.mark.parametrize("path", [LST, INIT, ACCOUNTS])
 @pytest.mark.parametrize(
-    "error", [OutcomeUnknown("reset", sent=True), Timeout("slow", sent=True), ResponseTooLarge("huge", sent=True)]
+    "error",
+    [kind("something", sent=True, where="the wire", native=56) for kind in (OutcomeUnknown, Timeout, ResponseTooLarge)],
 )
 def test_what_the_session_needed_first_failed(
     open_session: Open, service: FakeService, path: str, error: IBKROAuthError
@@ -243,7 +245,8 @@ def test_what_the_session_needed_first_failed(
         ibkr.post(ORDERS, json={})
     assert not isinstance(caught.value, OutcomeUnknown)
     assert not caught.value.sent
-    assert caught.value.message == error.message
+    assert caught.value.sent is False
+    assert (caught.value.message, caught.value.where, caught.value.native) == (error.message, "the wire", 56)
     assert service.count(ORDERS) == 0
     assert ibkr.health().counters.outcomes_unknown == 0
 
@@ -270,6 +273,15 @@ def test_the_cookie_api_is_kept_and_sent(open_session: Open, service: FakeServic
     for _ in range(3):
         ibkr.get(PATH)
     assert [seen.cookie for seen in service.seen] == [None, "api=abc123", "api=next"]
+
+
+@pytest.mark.parametrize("value", ["a=b", "=", "XYZ", "a'b", "~!#$%&()*+-./:<>?@[]^_`{|}"])
+def test_a_cookie_of_odd_letters(open_session: Open, service: FakeService, value: str) -> None:
+    service.script(PATH, Answer(headers=(("Set-Cookie", f"api={value}; Path=/"),)))
+    ibkr = open_session(cookie=value)
+    ibkr.get(PATH)
+    ibkr.get(PATH)
+    assert [seen.cookie for seen in service.seen] == [f"api={value}"] * 2
 
 
 @pytest.mark.parametrize("bad", ["api=", "api=a b", "api=a,b", 'api="a"', "api=\x7f", "other=1"])
@@ -320,6 +332,15 @@ def test_headers_of_the_callers(open_session: Open, service: FakeService) -> Non
         ibkr.get(PATH, headers={"authorization": "OAuth mine"})
     ibkr.post(PATH, json={}, headers={"content-type": "application/vnd.x+json"})
     assert service.seen[-1].headers["content-type"] == "application/vnd.x+json"
+    ibkr.post(PATH, json={})
+    assert service.seen[-1].headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("headers", [{"X": 1}, {1: "x"}, {"X": None}, {"X": b"x"}])
+def test_headers_are_text(open_session: Open, service: FakeService, headers: Any) -> None:
+    with pytest.raises(TypeError, match="headers must be a mapping of str to str"):
+        open_session().get(PATH, headers=headers)
+    assert service.seen == []
 
 
 # --- What is refused before anything is sent -----------------------------------------------------
@@ -354,6 +375,19 @@ def test_a_body_needs_a_method_that_has_one(open_session: Open, service: FakeSer
             ibkr.request(method, PATH, json={})
     with pytest.raises(InvalidValue, match="not both"):
         ibkr.post(PATH, json={}, data={})
+    with pytest.raises(TypeError, match=r"^data must be"):
+        ibkr.post(PATH, data=5)
+    assert service.seen == []
+
+
+def test_what_cannot_be_sent_is_refused_before_the_session_does_anything_for_it(
+    open_session: Open, service: FakeService
+) -> None:
+    """No token is agreed on, and no brokerage session opened, for the sake of a call that could never go out."""
+    ibkr = open_session(live_session_token=None)
+    for options in ({"params": {"a": "x" * 20_000_000}}, {"headers": {"X": "a\nb"}}):
+        with pytest.raises(InvalidValue):
+            ibkr.get(ACCOUNTS, **options)
     assert service.seen == []
 
 

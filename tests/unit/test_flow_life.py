@@ -25,6 +25,7 @@ from support.fake_service import ACCOUNTS, INIT, LST, ORDERS, Answer, AsyncCarri
 
 from ibkr_oauth import AccessToken, AsyncSession, Consumer, Event, Session
 from ibkr_oauth.errors import ConnectError, RateLimited, SessionClosed, UsageError
+from ibkr_oauth.paths import CONCURRENT_CALLS
 
 from .conftest import live_token
 
@@ -647,3 +648,33 @@ assert not telemetry.is_used()
 assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+# --- In a forked child ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pacing", [None, 10.0])
+def test_after_a_fork(open_session: Open, pacing: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever held locks and places is not there any more, and the parent logs out what it opened."""
+    ibkr = open_session(pacing=pacing)
+    ibkr.get(SNAPSHOT)
+    flow = ibkr.session._flow
+    flow._counting.acquire()
+    flow._renewing = True
+    told: list[str] = []
+    if pacing is not None:
+        monkeypatch.setattr(flow.pacer, "after_fork", lambda: told.append("pacer"))
+    gates: list[tuple[int, object]] = []
+
+    def new_gate(places: int) -> Any:
+        gates.append((places, object()))
+        return gates[-1][1]
+
+    flow.after_fork(new_gate)
+    assert gates == [(1, flow._renewal_gate), (CONCURRENT_CALLS, flow._crowd), (1, flow.brokerage.gate)]
+    assert flow._counting.acquire(blocking=False)
+    flow._counting.release()
+    assert flow._renewal(flow.credential) is not None
+    flow._renewing = False
+    assert flow.brokerage.is_inherited
+    assert told == ["pacer"] * (pacing is not None)

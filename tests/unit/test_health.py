@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from support.fake_clock import START, FakeClock
-from support.fake_service import INIT, LST, NO_DH, Answer, FakeService
+from support.fake_service import COMPETING, INIT, LST, NO_DH, Answer, FakeService
 from support.simulation import Simulation
 
 from ibkr_oauth import AccessToken, Consumer, Event
-from ibkr_oauth.errors import ConnectError, OutcomeUnknown, Timeout
+from ibkr_oauth.errors import ConnectError, IBKROAuthError, OutcomeUnknown, Timeout
 
 from .conftest import live_token
 
@@ -115,13 +115,44 @@ def test_a_failure_of_the_tickle(kept: Callable[..., Kept], service: FakeService
     for _ in range(3):
         assert not session.take(failure)
     assert session.health.brokerage == "open"
-    assert session.health.last_error is not None
+    told = session.health.last_error
+    assert told == (failure.message if isinstance(failure, IBKROAuthError) else told)
     session.tickled(True)
     session.tickled(True)
     assert session.kinds == ["brokerage_opened", "tickle_failed", "tickle_recovered"]
+    assert session.events[1].message == told
+    assert session.events[2].message == "the keep-alive is answered again"
     assert (session.health.counters.tickles, session.health.counters.tickle_failures) == (2, 3)
     assert session.health.counters.outcomes_unknown == 0
     assert service.paths() == [INIT, SNAPSHOT]
+
+
+def test_a_failure_says_what_was_asked(kept: Callable[..., Kept]) -> None:
+    session = kept()
+    session.hear(500, {"error": "oops"})
+    assert session.events[0].message.startswith("POST /v1/api/tickle: ")
+    assert "500" in session.events[0].message
+
+
+@pytest.mark.parametrize("status", [401, 500])
+def test_only_a_good_tickle_names_the_session(kept: Callable[..., Kept], status: int) -> None:
+    session = kept(cookie="first")
+    session.hear(status, {"session": "another", "error": "not authenticated"})
+    assert session.world.flow.cookie == "first"
+
+
+def test_a_tickle_forgives_the_penalty_of_tickles(kept: Callable[..., Kept], monkeypatch: pytest.MonkeyPatch) -> None:
+    session = kept(pacing=10.0)
+    accepted: list[str] = []
+    monkeypatch.setattr(session.world.flow.pacer, "accepted", accepted.append)
+    session.tickled(True)
+    assert accepted == ["/tickle"]
+
+
+def test_a_tickle_that_is_forbidden_renews_nothing(kept: Callable[..., Kept], service: FakeService) -> None:
+    session = kept()
+    assert not session.hear(403, {"error": "forbidden"})
+    assert service.count(LST) == 0
 
 
 # --- The brokerage session -----------------------------------------------------------------------
@@ -158,6 +189,15 @@ def test_lost_and_told_by_a_refusal(kept: Callable[..., Kept], service: FakeServ
     assert session.health.brokerage == "open"
     assert service.count(LST) == 0
     assert session.kinds == ["brokerage_opened", "brokerage_lost", "brokerage_opened"]
+
+
+def test_competing_and_told_by_a_refusal(kept: Callable[..., Kept], service: FakeService) -> None:
+    session = kept()
+    session.get(SNAPSHOT)
+    service.compete()
+    assert not session.hear(401, COMPETING.body)
+    assert session.health.brokerage == "competing"
+    assert session.kinds == ["brokerage_opened", "competing"]
 
 
 def test_lost_and_refused(kept: Callable[..., Kept], service: FakeService, clock: FakeClock) -> None:
@@ -316,3 +356,18 @@ def test_a_clock_that_wanders_is_told_each_time(
         session.tickled(False)
     assert session.kinds == ["clock_skew"] * 3
     assert "right again" in session.events[-1].message
+
+
+# --- Figures -------------------------------------------------------------------------------------
+
+
+def test_figures_are_rounded(kept: Callable[..., Kept], clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To milliseconds, and to a tenth of a second."""
+    session = kept()
+    clock.advance(0.123456)
+    remaining = session.health.token_remaining
+    assert remaining.microseconds % 1000 == 0
+    assert remaining.microseconds % 10_000 != 0
+    assert remaining == timedelta(seconds=86_400 - 0.123)
+    monkeypatch.setattr(type(session.world.flow.server_clock), "skew", 1.26)
+    assert session.health.clock_skew == 1.3

@@ -562,9 +562,17 @@ def test_nobody_waits_for_ever(
     open_session: Open, service: FakeService, store: FileStore, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Its holder may have been stopped."""
+    unlocked: list[object] = []
+
+    class Counting(FileStore):
+        def unlock(self) -> None:
+            unlocked.append(self)
+            super().unlock()
+
     other = FileStore(store.path)
     assert other.try_lock()
-    assert open_session(live_session_token=None, store=store).get(PATH).status_code == 200
+    assert open_session(live_session_token=None, store=Counting(store.path)).get(PATH).status_code == 200
+    assert unlocked == []
     assert 59 < sum(clock.slept) < 61
     assert "locked for 60 s" in caplog.text
     assert not store.try_lock()  # it was not given back by whom it does not belong to
@@ -601,8 +609,12 @@ def test_the_lock_is_given_back_after_a_failure(open_session: Open, service: Fak
 def test_a_store_that_fails_costs_no_call(
     open_session: Open, service: FakeService, store: FileStore, fails: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    unlocked: list[object] = []
+
     class Failing(FileStore):
-        pass
+        def unlock(self) -> None:
+            unlocked.append(self)
+            super().unlock()
 
     def fail(*_: object) -> Any:
         raise StoreError("the disk is gone")
@@ -612,6 +624,7 @@ def test_a_store_that_fails_costs_no_call(
     assert service.count(LST) == 1
     assert "the disk is gone" in caplog.text
     assert {record.levelno for record in caplog.records if "disk" in record.message} == {logging.WARNING}
+    assert len(unlocked) == (fails != "try_lock")
 
 
 def test_what_is_no_store(open_session: Open) -> None:
