@@ -747,7 +747,7 @@ static void test_fork(void **state)
         ibk_span url = url_of("/child");
         pid_t child = fork();
         if (child == 0) {
-            _exit(be_a_child(url));
+            leave_child(be_a_child(url));
         }
         assert_child_does_well(child);
         assert_ok(submit_get(2, "/"));
@@ -789,7 +789,7 @@ static void test_fork_while_busy(void **state)
     for (int i = 0; i < 20; i++) {
         pid_t child = fork();
         if (child == 0) {
-            _exit(be_a_child(url));
+            leave_child(be_a_child(url));
         }
         assert_child_does_well(child);
     }
@@ -817,11 +817,11 @@ static void test_exit_while_busy(void **state)
         struct ibk_mailbox *mailbox;
         if (ibk_mailbox_new(&mailbox, &err) != IBK_OK ||
             ibk_engine_client_new(&bench.options, mailbox, &client, &err) != IBK_OK) {
-            _exit(1);
+            leave_child(1);
         }
         for (int64_t key = 0; key < 3; key++) {
             if (ibk_engine_submit(client, key, &request, &err) != IBK_OK) {
-                _exit(2);
+                leave_child(2);
             }
         }
         sleep_ms(50); /* until they are under way */

@@ -566,7 +566,7 @@ static void test_fork(void **state)
         bench.client = NULL;
         good = good && ibk_http_client_new(&bench.options, &bench.client, &error) == IBK_OK &&
                ibk_http_send(bench.client, &request, NULL, &response, &error) == IBK_OK;
-        _exit(good ? 0 : 1);
+        leave_child(good ? 0 : 1);
     }
     int status = -1;
     assert_int_equal(waitpid(child, &status, 0), child);

@@ -516,7 +516,7 @@ static void test_fork_over_tls(void **state)
             .method = ibk_span_text("GET"), .url = url_of("/"), .repeatable = true, .timeout_ms = 1000};
         bool refused = ibk_http_send(bench.client, &request, NULL, &response, &error) == IBK_E_FORKED;
         ibk_http_client_free(bench.client);
-        _exit(refused ? 0 : 1);
+        leave_child(refused ? 0 : 1);
     }
     int status = -1;
     assert_int_equal(waitpid(child, &status, 0), child);
