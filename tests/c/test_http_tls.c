@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -254,6 +255,21 @@ static void test_ca_search(void **state)
             assert_string_equal(path, table[i].path);
         }
     }
+    row("names that are none of OpenSSL's");
+    static const char *const lookalikes[] = {"0123abcd_0", "0123abcd.", "0123abcd.-", "0123abcd.a", "0123abc.0", "0123ABCD.0"};
+    const char *other = scratch_file("lookalikes");
+    const char *const others[] = {other, NULL};
+    const struct ibk_ca_place place = {none, others};
+    assert_int_equal(mkdir(other, 0700), 0);
+    for (size_t i = 0; i < COUNT(lookalikes); i++) {
+        const char *name = (const char *)formatted("%s/%s", other, lookalikes[i]).data;
+        FILE *one = fopen(name, "w");
+        assert_non_null(one);
+        (void)fclose(one);
+        assert_refused(IBK_E_CA_MISSING, ibk_ca_search(&place, 1, file, sizeof file, path, sizeof path, &err));
+        assert_int_equal(unlink(name), 0);
+    }
+    assert_int_equal(rmdir(other), 0);
     row("no room");
     assert_refused(IBK_E_CA_MISSING, ibk_ca_search(table[0].places, 1, file, 4, path, 4, &err));
     row("this system");
@@ -262,6 +278,7 @@ static void test_ca_search(void **state)
     ibk_code code = ibk_http_find_ca(found, sizeof found, directory, sizeof directory, &err);
     assert_row(code == IBK_OK ? access(found[0] != '\0' ? found : directory, R_OK) == 0 : code == IBK_E_CA_MISSING);
     assert_refused(IBK_E_ARGUMENT, ibk_http_find_ca(found, 0, directory, 0, &err));
+    assert_refused(IBK_E_ARGUMENT, ibk_http_find_ca(found, sizeof found, directory, 0, &err));
 }
 
 static void test_exchanges_that_break_over_tls(void **state)
