@@ -923,12 +923,14 @@ static void test_a_descriptor_is_taken_away(void **state)
 {
     static const struct step steps[] = {STEP(ANSWER_STALL, "")};
     struct errand errand = {.refuses = IBK_E_CRYPTO, .again_ms = -1};
+    int fd;
     (void)state;
     if (!DESCRIPTORS_MAY_BE_CLOSED_BY_OTHERS) {
         skip();
     }
     OPEN_DESK(steps);
     new_errand(&errand);
+    assert_ok(ibk_mailbox_descriptor(desk.mailbox, &fd, &err)); /* which would have that number, if it came later */
     assert_ok(submit_post(1, "/order"));
     await_requests(1);
     assert_int_equal(close(find_connection()), 0);
@@ -1447,6 +1449,72 @@ static void test_memory_runs_out(void **state)
     }
 }
 
+/* The list of what to poll has room for 64 at first, and grows when a request begins that might need more. */
+static void test_memory_runs_out_with_many_under_way(void **state)
+{
+    enum { MANY = 62 };
+    struct step steps[MANY];
+    bool done = false;
+    (void)state;
+    for (size_t i = 0; i < COUNT(steps); i++) {
+        steps[i] = (struct step){.deed = ANSWER_STALL};
+    }
+    for (unsigned long n = 1; !done; n++) {
+        row("allocation %lu", n);
+        OPEN_DESK(steps);
+        for (int64_t key = 1; key <= MANY; key++) {
+            assert_ok(submit_get(key, "/"));
+            await_requests((size_t)key);
+        }
+        ibk_test_fail_allocation(n);
+        ibk_code code = submit_post(1000, "/order");
+        code = code != IBK_OK ? code : ended(1000);
+        ibk_test_fail_allocation(0);
+        bool sent = server_requests(bench.server) > MANY;
+        done = code == IBK_OK;
+        assert_row(done || (code == (sent ? IBK_E_OUTCOME_UNKNOWN : IBK_E_NO_MEMORY) && err.sent == sent));
+        assert_row(n < 100);
+    }
+}
+
+/* Where many begin in one go it grows when there is more to poll; what has no place there ends by its time, and no other. */
+static void test_memory_runs_out_while_many_begin(void **state)
+{
+    enum { MANY = 80, ALLOCATIONS = 6 }; /* of the lists of sockets and of what to poll: each grows by doubling */
+    (void)state;
+    bench.timeout_ms = 2000;
+    for (unsigned long n = 1; n <= ALLOCATIONS; n++) {
+        struct errand errand = {.refuses = IBK_E_CRYPTO, .again_ms = -1, .waits = IN_PREPARE};
+        size_t failed = 0;
+        row("allocation %lu", n);
+        open_plain_or_tls(false, NULL, 0);
+        new_errand(&errand);
+        assert_ok(ibk_engine_task_schedule(errand.task, 0, &err));
+        AWAIT(errand.is_there, 1);
+        for (int64_t key = 0; key < MANY; key++) {
+            assert_ok(submit_get(key, "/"));
+        }
+        ibk_engine_task_stop(errand.task); /* so that it needs no memory for an outcome */
+        ibk_test_fail_allocation(n);
+        atomic_store(&errand.may_go_on, true);
+        take_until(MANY);
+        ibk_test_fail_allocation(0);
+        for (int64_t key = 0; key < MANY; key++) {
+            if (taken(key)->code != IBK_OK) {
+                look_at_error(key);
+                assert_row(err.code == IBK_E_TIMEOUT || err.code == IBK_E_NO_MEMORY);
+                failed++;
+            }
+        }
+        assert_row(failed <= 1);
+        ibk_engine_task_free(errand.task);
+        AWAIT(errand.released, 1);
+    }
+    forget_taken();
+    assert_ok(submit_get(1000, "/"));
+    assert_ok(ended(1000));
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -1488,6 +1556,8 @@ int main(void)
         engine_test(test_no_descriptor),
         engine_test(test_the_latest_only),
         engine_test(test_memory_runs_out),
+        engine_test(test_memory_runs_out_with_many_under_way),
+        engine_test(test_memory_runs_out_while_many_begin),
     };
     (void)signal(SIGPIPE, SIG_IGN);
     if (atexit(say_last_words) != 0) {

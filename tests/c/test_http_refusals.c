@@ -750,6 +750,48 @@ static void test_closed_in_the_middle_of_a_submit(void **state)
     }
 }
 
+static ibk_code prepare(void *context, struct ibk_http_request *request, struct ibk_error *error)
+{
+    (void)error;
+    *request =
+        (struct ibk_http_request){.method = LITERAL("GET"), .url = *(ibk_span *)context, .repeatable = true, .timeout_ms = 20000};
+    meanwhile = close_meanwhile;
+    return IBK_OK;
+}
+
+static int64_t never_again(void *context, struct ibk_outcome *outcome)
+{
+    (void)context;
+    ibk_outcomes_free(outcome);
+    abort(); /* nobody is to hear of it */
+}
+
+static void let_go(void *context)
+{
+    ((ibk_span *)context)->len = 0;
+}
+
+static void test_closed_in_the_middle_of_a_task(void **state)
+{
+    static const struct ibk_engine_hooks hooks = {prepare, never_again, let_go};
+    struct ibk_engine_client *other;
+    struct ibk_engine_task *task;
+    (void)state;
+    open_desk((struct server_setup){.step_count = 0});
+    assert_ok(ibk_engine_client_new(&bench.options, desk.mailbox, &other, &err));
+    ibk_span url = url_of("/");
+    assert_ok(ibk_engine_task_new(desk.client, &hooks, &url, &task, &err));
+    assert_ok(ibk_engine_task_schedule(task, 0, &err));
+    while (!ibk_engine_client_is_closed(desk.client)) {
+        sleep_ms(1);
+    }
+    ibk_engine_task_free(task);
+    ibk_engine_client_close(other); /* after which the thread is gone */
+    ibk_engine_client_release(other);
+    assert_int_equal(url.len, 0);
+    assert_int_equal(server_requests(bench.server), 0);
+}
+
 static void test_no_thread(void **state)
 {
     pthread_attr_t before, endless;
@@ -791,6 +833,7 @@ int main(void)
         engine_test(test_submitted_transfers_refused),
         engine_test(test_second_try_refused),
         engine_test(test_closed_in_the_middle_of_a_submit),
+        engine_test(test_closed_in_the_middle_of_a_task),
         engine_test(test_no_thread),
     };
     (void)signal(SIGPIPE, SIG_IGN);
