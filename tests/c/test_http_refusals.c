@@ -10,6 +10,7 @@
 #include "support_engine.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
@@ -64,6 +65,10 @@ static struct {
     bool places; /* those below, NULL included */
     char *ca_file;
     char *ca_path;
+    bool findings; /* of curl_easy_getinfo, those below */
+    long verdict;  /* on the server's certificate */
+    long proxy_verdict;
+    long os_errno;
 } pretended;
 
 static void refuse(enum call call, int nth, int code)
@@ -133,6 +138,23 @@ CURLcode curl_easy_setopt(CURL *easy, CURLoption option, ...)
         act();
     }
     return real.function(easy, option, value);
+}
+
+#undef curl_easy_getinfo
+CURLcode curl_easy_getinfo(CURL *easy, CURLINFO info, ...)
+{
+    REAL(CURLcode, "curl_easy_getinfo", CURL *, CURLINFO, ...);
+    va_list arguments;
+    va_start(arguments, info);
+    void *out = va_arg(arguments, void *);
+    va_end(arguments);
+    CURLcode result = real.function(easy, info, out);
+    if (pretended.findings && (info == CURLINFO_SSL_VERIFYRESULT || info == CURLINFO_PROXY_SSL_VERIFYRESULT)) {
+        *(long *)out = info == CURLINFO_SSL_VERIFYRESULT ? pretended.verdict : pretended.proxy_verdict;
+    } else if (pretended.findings && info == CURLINFO_OS_ERRNO) {
+        *(long *)out = pretended.os_errno;
+    }
+    return result;
 }
 
 #undef curl_multi_setopt
@@ -498,6 +520,9 @@ static void test_options_of_a_client(void **state)
                 assert_failed(expected_of(i), false, code);
                 assert_row(client == NULL);
                 assert_names_libcurl(code);
+                refuse(EASY_SETOPT, n, answers[i].with);
+                assert_row(ibk_http_client_new(&bench.options, &client, NULL) == code);
+                (void)refuse_no_more();
             }
             ibk_http_client_free(client);
         }
@@ -816,6 +841,192 @@ static void test_no_thread(void **state)
     (void)pthread_attr_destroy(&endless);
 }
 
+/* what is said */
+
+/* A transfer of the client's that has come so far, and what libcurl said in its own words. */
+static void pretend_transfer(const struct ibk_http_request *request, bool written, enum ibk_answer_part part, const char *words)
+{
+    struct ibk_http_handle *handle = &bench.client->handle;
+    ibk_http_response_clean(&bench.response);
+    handle->transfer = (struct ibk_transfer){.request = request,
+                                             .response = &bench.response,
+                                             .started_us = ibk_clock_us(),
+                                             .started = true,
+                                             .written = written,
+                                             .part = part,
+                                             .socket = CURL_SOCKET_BAD};
+    assert_ok(ibk_url_split(request->url, &handle->transfer.url, &err));
+    handle->transfer.secure = handle->transfer.url.scheme.len == strlen("https");
+    (void)snprintf(handle->curl_text, sizeof handle->curl_text, "%s", words);
+}
+
+static void assert_failure_says(CURLcode result, ibk_code code, bool sent, const char *says)
+{
+    struct ibk_http_handle *handle = &bench.client->handle;
+    poison_error();
+    assert_failed(code, sent, ibk_http_transfer_fail(handle, result, &err));
+    assert_row(err.domain == IBK_DOMAIN_CURL && err.native == (unsigned long)result);
+    assert_says(says);
+    assert_row(ibk_http_transfer_fail(handle, result, NULL) == code);
+}
+
+/* Results that need a certain libcurl or network: each version and system has its own. */
+static void test_results_of_any_libcurl(void **state)
+{
+    static const struct {
+        CURLcode result;
+        bool written;
+        enum ibk_answer_part part;
+        const char *proxy;
+        const char *words;
+        ibk_code code;
+        const char *says;
+    } table[] = {
+        {(CURLcode)100, true, IBK_PART_HEADER, NULL, "", IBK_E_TOO_LARGE, "header of the answer too large for libcurl"},
+        {CURLE_OUT_OF_MEMORY, true, IBK_PART_STATUS, NULL, "", IBK_E_TOO_LARGE, "too large for libcurl"}, /* up to 8.5 */
+        {CURLE_RECV_ERROR, true, IBK_PART_HEADER, NULL, "Too large response headers: 307201 > 307200", IBK_E_TOO_LARGE,
+         "too large for libcurl"},
+        {CURLE_RECV_ERROR, true, IBK_PART_HEADER, NULL, "leaked", IBK_E_PROTOCOL, "connection lost while"},
+        {CURLE_UNSUPPORTED_PROTOCOL, true, IBK_PART_STATUS, NULL, "leaked", IBK_E_PROTOCOL, "not HTTP"},
+        {CURLE_WRITE_ERROR, true, IBK_PART_BODY, NULL, "leaked", IBK_E_PROTOCOL, "failed while"},
+        {CURLE_OUT_OF_MEMORY, true, IBK_PART_BODY, NULL, "", IBK_E_NO_MEMORY, "out of memory while"},
+        {CURLE_OUT_OF_MEMORY, false, IBK_PART_STATUS, NULL, "", IBK_E_NO_MEMORY, "out of memory while"},
+        {CURLE_URL_MALFORMAT, false, IBK_PART_STATUS, NULL, "", IBK_E_URL, "failed while"},
+        {CURLE_SSL_CACERT_BADFILE, false, IBK_PART_STATUS, NULL, "", IBK_E_CA_MISSING, "the file found on this system"},
+        {CURLE_SSL_CONNECT_ERROR, false, IBK_PART_STATUS, NULL, "SSL_connect: Connection reset by peer", IBK_E_CONNECT,
+         "connection lost while"},
+        {CURLE_SSL_CONNECT_ERROR, false, IBK_PART_STATUS, NULL, "", IBK_E_TLS, "TLS failed (SSL connect error)"},
+        {CURLE_SSL_CONNECT_ERROR, false, IBK_PART_STATUS, NULL,
+         "a\xe9"
+         "b\nc\x7f",
+         IBK_E_TLS, "TLS failed (a?b?c?)"},
+        {CURLE_PEER_FAILED_VERIFICATION, false, IBK_PART_STATUS, NULL, "another thing", IBK_E_TLS, "TLS failed (another thing)"},
+        {CURLE_PEER_FAILED_VERIFICATION, false, IBK_PART_STATUS, NULL, "no alternative certificate subject name matches",
+         IBK_E_TLS, "certificate for another host name"},
+        {CURLE_SSL_CERTPROBLEM, false, IBK_PART_STATUS, NULL, "", IBK_E_TLS, "TLS failed"},
+        {CURLE_SSL_CIPHER, false, IBK_PART_STATUS, NULL, "", IBK_E_TLS, "TLS failed"},
+        {CURLE_SSL_ENGINE_INITFAILED, false, IBK_PART_STATUS, NULL, "", IBK_E_TLS, "TLS failed"},
+        {CURLE_SSL_INVALIDCERTSTATUS, false, IBK_PART_STATUS, NULL, "", IBK_E_TLS, "TLS failed"},
+        {CURLE_SSL_ISSUER_ERROR, false, IBK_PART_STATUS, NULL, "", IBK_E_TLS, "TLS failed"},
+        {CURLE_FAILED_INIT, false, IBK_PART_STATUS, NULL, "", IBK_E_CONNECT, "no connection"},
+        {CURLE_COULDNT_RESOLVE_HOST, false, IBK_PART_STATUS, "http://proxy.test:8080", "", IBK_E_PROXY,
+         "proxy proxy.test:8080: its name, or that of the host behind it, not found"},
+        {CURLE_COULDNT_RESOLVE_PROXY, false, IBK_PART_STATUS, "http://a:b@proxy.test/", "", IBK_E_PROXY,
+         "proxy proxy.test: host name not found"},
+        {CURLE_COULDNT_CONNECT, false, IBK_PART_STATUS, "http://proxy.test", "", IBK_E_PROXY, "proxy proxy.test broke off"},
+        {CURLE_SSL_CONNECT_ERROR, false, IBK_PART_STATUS, "http://proxy.test", "unexpected eof", IBK_E_PROXY,
+         "proxy proxy.test broke off"},
+        {CURLE_COULDNT_CONNECT, false, IBK_PART_STATUS,
+         "http://a-name-that-has-more-than-sixty-characters-before-its-end.proxy.example.test", "", IBK_E_PROXY,
+         "proxy a-name-that-has-more-than-sixty-characters-before-its-end.pr broke off"},
+        {CURLE_OPERATION_TIMEDOUT, false, IBK_PART_STATUS, "http://proxy.test", "", IBK_E_TIMEOUT, "looking up the proxy"},
+    };
+    const struct ibk_http_request request = {
+        .method = LITERAL("PUT"), .url = LITERAL("https://api.test/x?secret=1"), .repeatable = true, .timeout_ms = 1000};
+    (void)state;
+    for (size_t i = 0; i < COUNT(table); i++) {
+        row("line %zu", i + 1);
+        bench.options.proxy = table[i].proxy;
+        new_client();
+        pretend_transfer(&request, table[i].written, table[i].part, table[i].words);
+        assert_failure_says(table[i].result, table[i].code, table[i].written, table[i].says);
+        assert_says("PUT api.test:443/x");
+        assert_hides(LITERAL("secret=1"));
+        assert_row(!table[i].written || strstr(err.text, "leaked") == NULL);
+    }
+}
+
+/* What names the request is cut where it is long, and left out where it is not there. */
+static void test_requests_are_named_in_short(void **state)
+{
+    static const struct {
+        const char *url;
+        const char *says;
+    } table[] = {
+        {"https://api.test", ": PUT api.test:443"},
+        {"http://127.0.0.1/x", ": PUT 127.0.0.1:80/x"},
+        {"https://api.test:8443/x", ": PUT api.test:8443/x"},
+        {"https://a23456789.b23456789.c23456789.d23456789.e23456789.f23456789.g23456789.h23456789.test/x",
+         ": PUT a23456789.b23456789.c23456789.d23456789.e23456789.f23456789.g23456789.h23456789.:443/x"},
+        {"https://api.test/a23456789/b23456789/c23456789/d23456789/e23456789/f23456789/g23456789/h23456789/end",
+         ": PUT api.test:443/a23456789/b23456789/c23456789/d23456789/e23456789/f23456789/g23456789/h23456789"},
+    };
+    (void)state;
+    new_client();
+    for (size_t i = 0; i < COUNT(table); i++) {
+        const struct ibk_http_request request = {
+            .method = LITERAL("PUT"), .url = ibk_span_text(table[i].url), .repeatable = true, .timeout_ms = 1000};
+        row("line %zu", i + 1);
+        pretend_transfer(&request, false, IBK_PART_STATUS, "");
+        assert_failure_says(CURLE_OPERATION_TIMEDOUT, IBK_E_TIMEOUT, false, table[i].says);
+        const char *end = strstr(err.text, table[i].says);
+        assert_row(end != NULL && strlen(end) == strlen(table[i].says));
+    }
+}
+
+/* What OpenSSL found wrong with a certificate: the server's or, where it has not come to that one, the TLS proxy's. */
+static void test_verdicts(void **state)
+{
+    static const struct {
+        long verdict;
+        const char *says;
+    } table[] = {
+        {2, "certificate from an unknown authority"},
+        {9, "certificate not valid yet"},
+        {10, "certificate expired"},
+        {18, "certificate from an unknown authority"},
+        {19, "certificate from an unknown authority"},
+        {20, "certificate from an unknown authority"},
+        {21, "certificate from an unknown authority"},
+        {26, "TLS failed"},
+        {62, "certificate for another host name"},
+    };
+    const struct ibk_http_request request = {.method = LITERAL("PUT"), .url = LITERAL("https://api.test/"), .timeout_ms = 1000};
+    (void)state;
+    new_client();
+    pretended.findings = true;
+    for (size_t i = 0; i < 2 * COUNT(table); i++) {
+        long verdict = table[i / 2].verdict;
+        row("%ld of the %s", verdict, i % 2 == 0 ? "server" : "proxy");
+        pretended.verdict = i % 2 == 0 ? verdict : 0;
+        pretended.proxy_verdict = i % 2 == 0 ? 0 : verdict;
+        pretend_transfer(&request, false, IBK_PART_STATUS, "words of libcurl");
+        assert_failure_says(CURLE_PEER_FAILED_VERIFICATION, IBK_E_TLS, false, table[i / 2].says);
+        assert_says("(words of libcurl)");
+    }
+    pretended.findings = false;
+}
+
+/* What the system said as no connection came about. */
+static void test_errors_of_the_system(void **state)
+{
+    static const struct {
+        int number;
+        const char *says;
+    } table[] = {
+        {ECONNREFUSED, "connection refused"},
+        {ECONNRESET, "connection reset"},
+        {ETIMEDOUT, "no reply"},
+        {EHOSTUNREACH, "no route to the host"},
+        {ENETUNREACH, "network unreachable"},
+        {EACCES, "not permitted"},
+        {EPERM, "not permitted"},
+        {EADDRNOTAVAIL, "no connection"},
+    };
+    const struct ibk_http_request request = {.method = LITERAL("PUT"), .url = LITERAL("https://api.test/"), .timeout_ms = 1000};
+    (void)state;
+    pretended.findings = true;
+    for (size_t i = 0; i < 2 * COUNT(table); i++) {
+        row("%s, %s", table[i / 2].says, i % 2 == 0 ? "direct" : "proxy");
+        bench.options.proxy = i % 2 == 0 ? NULL : "http://proxy.test";
+        new_client();
+        pretended.os_errno = table[i / 2].number;
+        pretend_transfer(&request, false, IBK_PART_STATUS, "");
+        assert_failure_says(CURLE_COULDNT_CONNECT, i % 2 == 0 ? IBK_E_CONNECT : IBK_E_PROXY, false, table[i / 2].says);
+    }
+    pretended.findings = false;
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -835,6 +1046,10 @@ int main(void)
         engine_test(test_closed_in_the_middle_of_a_submit),
         engine_test(test_closed_in_the_middle_of_a_task),
         engine_test(test_no_thread),
+        http_test(test_results_of_any_libcurl),
+        http_test(test_requests_are_named_in_short),
+        http_test(test_verdicts),
+        http_test(test_errors_of_the_system),
     };
     (void)signal(SIGPIPE, SIG_IGN);
     return cmocka_run_group_tests(tests, make_certificates, drop_certificates);

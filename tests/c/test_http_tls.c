@@ -444,6 +444,30 @@ static void test_proxy_fails(void **state)
     server_stop(proxy);
 }
 
+/* A proxy that is itself spoken to over TLS has to have a good certificate too. */
+static void test_certificate_of_a_proxy(void **state)
+{
+    SSL_CTX *identities[] = {identity_new(&authority, "IP:127.0.0.1", -20 * DAY, -DAY),
+                             identity_new(&authority, "DNS:other.example", -60, DAY),
+                             identity_new(&stranger, "IP:127.0.0.1", -60, DAY)};
+    static const char *const says[] = {"expired", "another host name", "unknown authority"};
+    struct ibk_http_request request = {
+        .method = ibk_span_text("POST"), .url = ibk_span_text("https://api.test/x"), .timeout_ms = 2000};
+    (void)state;
+    bench.options.ca_file = ca_pem;
+    for (size_t i = 0; i < COUNT(identities); i++) {
+        row("%s", says[i]);
+        serve_with((struct server_setup){.tls = identities[i]});
+        bench.options.proxy = (const char *)formatted("https://user:hunter2@127.0.0.1:%u", server_port(bench.server)).data;
+        new_client();
+        assert_failed(IBK_E_TLS, false, send_request(&request));
+        assert_says(says[i], "POST api.test:443/x");
+        assert_hides(ibk_span_text("hunter2"));
+        assert_row(server_requests(bench.server) == 0);
+        SSL_CTX_free(identities[i]);
+    }
+}
+
 /* The certificate that counts is the target's, tunnel or not. */
 static void test_proxy_cannot_read_along(void **state)
 {
@@ -559,6 +583,7 @@ int main(void)
         http_test(test_connection_closed_while_idle_over_tls),
         http_test(test_proxy_is_used),
         http_test(test_proxy_fails),
+        http_test(test_certificate_of_a_proxy),
         http_test(test_proxy_cannot_read_along),
         http_test(test_environment_is_ignored),
         http_test(test_descriptors_are_not_inherited),
