@@ -983,16 +983,18 @@ static void test_verdicts(void **state)
     };
     const struct ibk_http_request request = {.method = LITERAL("PUT"), .url = LITERAL("https://api.test/"), .timeout_ms = 1000};
     (void)state;
-    new_client();
     pretended.findings = true;
     for (size_t i = 0; i < 2 * COUNT(table); i++) {
         long verdict = table[i / 2].verdict;
         row("%ld of the %s", verdict, i % 2 == 0 ? "server" : "proxy");
+        bench.options.proxy = i % 2 == 0 ? NULL : "https://proxy.test";
+        new_client();
         pretended.verdict = i % 2 == 0 ? verdict : 0;
         pretended.proxy_verdict = i % 2 == 0 ? 0 : verdict;
         pretend_transfer(&request, false, IBK_PART_STATUS, "words of libcurl");
         assert_failure_says(CURLE_PEER_FAILED_VERIFICATION, IBK_E_TLS, false, table[i / 2].says);
         assert_says("(words of libcurl)");
+        assert_row((strstr(err.text, "proxy proxy.test: ") != NULL) == (i % 2 == 1));
     }
     pretended.findings = false;
 }

@@ -461,7 +461,8 @@ static void test_certificate_of_a_proxy(void **state)
         bench.options.proxy = (const char *)formatted("https://user:hunter2@127.0.0.1:%u", server_port(bench.server)).data;
         new_client();
         assert_failed(IBK_E_TLS, false, send_request(&request));
-        assert_says(says[i], "POST api.test:443/x");
+        assert_says(says[i], (const char *)formatted("proxy 127.0.0.1:%u: ", server_port(bench.server)).data,
+                    "POST api.test:443/x");
         assert_hides(ibk_span_text("hunter2"));
         assert_row(server_requests(bench.server) == 0);
         SSL_CTX_free(identities[i]);
