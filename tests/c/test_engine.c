@@ -944,6 +944,17 @@ static void test_a_descriptor_is_taken_away(void **state)
     AWAIT(errand.released, 1);
 }
 
+static void test_nothing_is_accepted(void **state)
+{
+    (void)state;
+    assert_null(ibk_mailbox_acquire(NULL));
+    assert_null(ibk_engine_client_acquire(NULL));
+    ibk_mailbox_release(NULL);
+    ibk_engine_client_release(NULL);
+    ibk_engine_client_close(NULL);
+    assert_int_equal(ibk_engine_threads(), 0);
+}
+
 /* The engine's thread takes no signal away from the others. */
 static void test_signals_are_for_others(void **state)
 {
@@ -1545,6 +1556,7 @@ int main(void)
         engine_test(test_comes_and_goes),
         engine_test(test_threads_share_a_client),
         engine_test(test_a_descriptor_is_taken_away),
+        engine_test(test_nothing_is_accepted),
         engine_test(test_signals_are_for_others),
         engine_test(test_fork),
         engine_test(test_fork_while_busy),

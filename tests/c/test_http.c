@@ -208,9 +208,9 @@ static void test_headers_on_the_wire(void **state)
 static void test_headers_that_replace_ours(void **state)
 {
     static const struct ibk_http_header headers[] = {
-        {BYTES("accept"), BYTES("text/plain")},
-        {BYTES("user-agent"), BYTES("other/2")},
         {BYTES("accept-encoding"), BYTES("identity")},
+        {BYTES("user-agent"), BYTES("other/2")},
+        {BYTES("accept"), BYTES("text/plain")},
     };
     (void)state;
     serve(NULL, 0);

@@ -36,6 +36,7 @@ enum call {
     MULTI_PERFORM,
     MULTI_POLL,
     MULTI_SETOPT,
+    MUTEX_INIT,
     SHARE_INIT,
     SHARE_SETOPT,
     CALLS
@@ -46,7 +47,7 @@ static struct {
     atomic_int call;
     atomic_int only; /* of those about this option, or 0 */
     atomic_int left; /* it is this one, counted from now */
-    int code;        /* what it gives, unless that is NULL */
+    int code;        /* what it gives, unless that is NULL; CURLE_OK where it only says that it did */
     atomic_bool happened;
     atomic_int option;   /* that it was about */
     atomic_bool started; /* libcurl already had the request */
@@ -225,10 +226,21 @@ CURLMcode curl_multi_poll(CURLM *multi, struct curl_waitfd *more, unsigned int c
     return is_refused(MULTI_POLL, 0) ? (CURLMcode)refusal.code : real.function(multi, more, count, timeout_ms, ready);
 }
 
+/* Instead of what curl_multi_info_read has to tell: `nobodys` is an easy handle that is none of a client's. */
+enum { NO_MESSAGE, A_STRAY_MESSAGE, AN_END_OF_NOBODYS };
+static CURLMsg stray;
+static CURL *nobodys;
+
 CURLMsg *curl_multi_info_read(CURLM *multi, int *left)
 {
     REAL(CURLMsg *, "curl_multi_info_read", CURLM *, int *);
-    return is_refused(MULTI_INFO_READ, 0) ? NULL : real.function(multi, left);
+    if (!is_refused(MULTI_INFO_READ, 0)) {
+        return real.function(multi, left);
+    }
+    stray.msg = refusal.code == A_STRAY_MESSAGE ? CURLMSG_NONE : CURLMSG_DONE;
+    stray.easy_handle = nobodys;
+    stray.data.result = CURLE_OK;
+    return refusal.code == NO_MESSAGE ? NULL : &stray;
 }
 
 curl_version_info_data *curl_version_info(CURLversion age)
@@ -248,6 +260,12 @@ curl_version_info_data *curl_version_info(CURLversion age)
         changed.capath = pretended.ca_path;
     }
     return &changed;
+}
+
+int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes)
+{
+    REAL(int, "pthread_mutex_init", pthread_mutex_t *, const pthread_mutexattr_t *);
+    return is_refused(MUTEX_INIT, 0) ? ENOMEM : real.function(mutex, attributes);
 }
 
 /* certificates */
@@ -660,7 +678,7 @@ static void test_transfers_refused(void **state)
         {MULTI_ADD, 1, CURLM_INTERNAL_ERROR, IBK_E_CONNECT, IBK_E_CONNECT},
         {MULTI_PERFORM, 1, CURLM_OUT_OF_MEMORY, IBK_E_NO_MEMORY, IBK_E_NO_MEMORY},
         {MULTI_PERFORM, 1, CURLM_BAD_HANDLE, IBK_E_CONNECT, IBK_E_CONNECT},
-        {MULTI_INFO_READ, 1, 0, IBK_E_OUTCOME_UNKNOWN, IBK_E_PROTOCOL},
+        {MULTI_INFO_READ, 1, NO_MESSAGE, IBK_E_OUTCOME_UNKNOWN, IBK_E_PROTOCOL},
     };
     (void)state;
     for (size_t i = 0; i < COUNT(table); i++) {
@@ -718,6 +736,52 @@ static void test_submitted_transfers_refused(void **state)
         assert_ok(submit_post(2, "/"));
         assert_ok(ended(2));
     }
+}
+
+/* Messages of another kind, or of a handle that is not the engine's, are passed over. */
+static void test_strange_messages(void **state)
+{
+    (void)state;
+    open_desk((struct server_setup){.step_count = 0});
+    nobodys = curl_easy_init();
+    assert_non_null(nobodys);
+    refuse(MULTI_INFO_READ, 1, A_STRAY_MESSAGE);
+    assert_ok(post("/", "x"));
+    assert_true(refuse_no_more());
+    assert_text(ibk_buf_peek(&bench.response.body), "ok");
+    for (int kind = A_STRAY_MESSAGE; kind <= AN_END_OF_NOBODYS; kind++) {
+        row("%d", kind);
+        refuse(MULTI_INFO_READ, 1, kind);
+        assert_ok(submit_post(1, "/"));
+        assert_ok(ended(1));
+        assert_row(refuse_no_more());
+    }
+    assert_int_equal(server_requests(bench.server), 3);
+    curl_easy_cleanup(nobodys);
+}
+
+/* The second try is the last, even where libcurl does not keep to a fresh connection and finds another dead one. */
+static void test_second_try_is_the_last(void **state)
+{
+    const struct step close = {.deed = ANSWER_CLOSE, .bytes = LITERAL(OK_ANSWER), .after_requests = 2};
+    const struct step steps[] = {close, close};
+    (void)state;
+    bench.origin = "https://127.0.0.1";
+    bench.options.ca_file = ca_pem;
+    open_desk((struct server_setup){.tls = identity, .steps = steps, .step_count = COUNT(steps)});
+    assert_ok(submit_get(1, "/"));
+    assert_ok(submit_get(2, "/"));
+    take_until(2);
+    await_closed_connections();
+    refuse_option(CURLOPT_FRESH_CONNECT, 1);
+    refusal.code = CURLE_OK; /* or so it says */
+    assert_ok(submit_post(3, "/order"));
+    ibk_code code = ended(3);
+    bool tried = refuse_no_more();
+    assert_true(tried ? code == IBK_E_CONNECT && !err.sent : code == IBK_OK); /* some versions see it for themselves */
+    assert_int_equal(server_requests(bench.server), tried ? 2 : 3);
+    assert_ok(submit_post(4, "/order"));
+    assert_ok(ended(4));
 }
 
 /* The kept connection has ended, and libcurl does not take what the second try needs: nothing was sent. */
@@ -817,6 +881,16 @@ static void test_closed_in_the_middle_of_a_task(void **state)
     assert_int_equal(server_requests(bench.server), 0);
 }
 
+static void test_no_lock(void **state)
+{
+    struct ibk_mailbox *mailbox = desk.mailbox;
+    (void)state;
+    refuse(MUTEX_INIT, 1, 0);
+    assert_refused(IBK_E_NO_MEMORY, ibk_mailbox_new(&mailbox, &err));
+    assert_true(refuse_no_more());
+    assert_null(mailbox);
+}
+
 static void test_no_thread(void **state)
 {
     pthread_attr_t before, endless;
@@ -903,7 +977,7 @@ static void test_results_of_any_libcurl(void **state)
         {CURLE_PEER_FAILED_VERIFICATION, false, IBK_PART_STATUS, NULL, "another thing", IBK_E_TLS, "TLS failed (another thing)"},
         {CURLE_PEER_FAILED_VERIFICATION, false, IBK_PART_STATUS, NULL, "no alternative certificate subject name matches",
          IBK_E_TLS, "certificate for another host name"},
-        {CURLE_SSL_CERTPROBLEM, false, IBK_PART_STATUS, NULL, "", IBK_E_TLS, "TLS failed"},
+        {CURLE_SSL_CERTPROBLEM, false, IBK_PART_STATUS, "https://proxy.test", "words", IBK_E_TLS, "TLS failed (words) after"},
         {CURLE_SSL_CIPHER, false, IBK_PART_STATUS, NULL, "", IBK_E_TLS, "TLS failed"},
         {CURLE_SSL_ENGINE_INITFAILED, false, IBK_PART_STATUS, NULL, "", IBK_E_TLS, "TLS failed"},
         {CURLE_SSL_INVALIDCERTSTATUS, false, IBK_PART_STATUS, NULL, "", IBK_E_TLS, "TLS failed"},
@@ -1044,7 +1118,10 @@ int main(void)
         http_test(test_transfers_refused),
         http_test(test_waiting_refused),
         engine_test(test_submitted_transfers_refused),
+        engine_test(test_strange_messages),
         engine_test(test_second_try_refused),
+        engine_test(test_second_try_is_the_last),
+        engine_test(test_no_lock),
         engine_test(test_closed_in_the_middle_of_a_submit),
         engine_test(test_closed_in_the_middle_of_a_task),
         engine_test(test_no_thread),
