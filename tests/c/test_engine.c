@@ -431,16 +431,19 @@ static void test_timeouts_of_many(void **state)
 /* More requests to one host than there may be connections: they wait, but not longer than they said. */
 static void test_more_than_a_host_gets(void **state)
 {
-    static struct step steps[128];
+    static struct step steps[129] = {STEP(ANSWER, OK_ANSWER)};
     (void)state;
-    for (size_t i = 0; i < COUNT(steps); i++) {
+    for (size_t i = 1; i < COUNT(steps); i++) {
         steps[i] = (struct step){.deed = ANSWER_STALL};
     }
     OPEN_DESK(steps);
-    for (int64_t key = 0; key < 128; key++) {
+    assert_ok(submit_get(1000, "/"));
+    assert_ok(ended(1000));
+    forget_taken();
+    for (int64_t key = 0; key < 128; key++) { /* one of them on the connection that was kept */
         assert_ok(submit_get(key, "/"));
     }
-    await_requests(128);
+    await_requests(129);
     assert_ok(submit_post(500, "/patient"));
     bench.timeout_ms = 100;
     int64_t start = now_ms();
@@ -460,7 +463,7 @@ static void test_more_than_a_host_gets(void **state)
         assert_true(cancel(key));
     }
     assert_ok(ended(500));
-    assert_int_equal(server_requests(bench.server), 129);
+    assert_int_equal(server_requests(bench.server), 130);
 }
 
 /* cancelling */

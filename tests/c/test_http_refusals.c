@@ -27,6 +27,7 @@
 
 enum call {
     NOTHING,
+    ATFORK,
     EASY_INIT,
     EASY_SETOPT,
     GLOBAL_INIT,
@@ -268,6 +269,15 @@ int pthread_mutex_init(pthread_mutex_t *mutex, const pthread_mutexattr_t *attrib
     return is_refused(MUTEX_INIT, 0) ? ENOMEM : real.function(mutex, attributes);
 }
 
+/* There is no next one in line, and no need for any: this program forks before it starts libcurl, and not after. */
+int pthread_atfork(void (*before)(void), void (*in_parent)(void), void (*in_child)(void))
+{
+    (void)before;
+    (void)in_parent;
+    (void)in_child;
+    return is_refused(ATFORK, 0) ? ENOMEM : 0;
+}
+
 /* certificates */
 
 static struct authority authority;
@@ -366,6 +376,7 @@ static void test_start_refused(void **state)
         {"TLS", 0, CURL_VERSION_SSL, NOTHING, 0, 0, IBK_E_ARGUMENT, "without TLS"},
         {"failure", 0, 0, GLOBAL_INIT, 1, CURLE_FAILED_INIT, IBK_E_ARGUMENT, "libcurl refused"},
         {"memory", 0, 0, GLOBAL_INIT, 1, CURLE_OUT_OF_MEMORY, IBK_E_NO_MEMORY, "memory"},
+        {"no say in forks", 0, 0, ATFORK, 1, 0, IBK_E_NO_MEMORY, "memory"},
         {"no share", 0x080100, 0, SHARE_INIT, 1, 0, IBK_E_NO_MEMORY, "memory"},
         {"no lock", 0x080100, 0, SHARE_SETOPT, 1, CURLSHE_NOMEM, IBK_E_NO_MEMORY, "memory"},
         {"no unlock", 0x080100, 0, SHARE_SETOPT, 2, CURLSHE_NOMEM, IBK_E_NO_MEMORY, "memory"},
@@ -382,6 +393,31 @@ static void test_start_refused(void **state)
     pretended.version = 0;
     pretended.missing = 0;
     (void)refuse_no_more();
+}
+
+/* The engine's own say in forks is refused: there are blocking clients only. */
+static int begin_without_engine(void)
+{
+    struct ibk_engine_client *client;
+    refuse(ATFORK, 2, 0);
+    new_client();
+    for (int i = 0; i < 2; i++) {
+        poison_error();
+        const char *fault = refusal_fault(ibk_engine_client_new(&bench.options, NULL, &client, &err), IBK_E_NO_MEMORY);
+        if (fault != NULL || client != NULL) {
+            print_error("%s\n", fault != NULL ? fault : "there is a client");
+            return 1;
+        }
+    }
+    return get("/") == IBK_OK && ibk_engine_threads() == 0 ? 0 : 2;
+}
+
+static void test_no_engine(void **state)
+{
+    (void)state;
+    bench.server = server_start(&(struct server_setup){.step_count = 0});
+    IN_A_CHILD(begin_without_engine());
+    assert_int_equal(server_requests(bench.server), 1);
 }
 
 static int say_that_there_is_no_tls(void)
@@ -1107,6 +1143,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         http_test(test_start_refused),
+        http_test(test_no_engine),
         http_test(test_what_is_said_of_libcurl),
         http_test(test_easy_handles_wear_out),
         http_test(test_no_decompression),
