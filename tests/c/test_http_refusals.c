@@ -57,9 +57,9 @@ static struct {
 } refusal;
 
 static atomic_int counts[CALLS];
-static atomic_int ca_files; /* how often an easy handle was given one */
-static atomic_bool started;
-static _Atomic(CURL *) latest;  /* that it was given */
+static atomic_int ca_files;     /* how often an easy handle was given one */
+static atomic_bool started;     /* libcurl has been given a request */
+static _Atomic(CURL *) latest;  /* the easy handle that it was given last */
 static void (*meanwhile)(void); /* called once, while a request is handed to libcurl */
 
 /* What curl_version_info says instead of the truth, where it says anything. */
