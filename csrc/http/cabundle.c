@@ -39,8 +39,12 @@ static bool is_hashed_name(const char *name)
 
 static bool copy(const char *text, char *target, size_t size)
 {
-    int length = snprintf(target, size, "%s", text);
-    return length >= 0 && (size_t)length < size;
+    size_t needed = strlen(text) + 1;
+    if (needed > size) {
+        return false;
+    }
+    memcpy(target, text, needed);
+    return true;
 }
 
 ibk_code ibk_ca_search(const struct ibk_ca_place *places, size_t count, char *file, size_t file_size, char *path,
@@ -54,13 +58,11 @@ ibk_code ibk_ca_search(const struct ibk_ca_place *places, size_t count, char *fi
                 return IBK_OK;
             }
         }
-        file[0] = '\0';
         for (const char *const *name = places[i].paths; *name != NULL; name++) {
             if (ibk_directory_has(*name, is_hashed_name) && copy(*name, path, path_size)) {
                 return IBK_OK;
             }
         }
-        path[0] = '\0';
     }
     return ibk_fail(
         err, IBK_E_CA_MISSING, "ibk_http_find_ca",

@@ -4,7 +4,8 @@
 #include <errno.h>
 #include <stdio.h>
 
-#define WHAT_SIZE 160
+#define WHAT_SIZE 224
+#define PROXY_SIZE 60                  /* of its name, as it is shown */
 #define CURL_TOO_LARGE ((CURLcode)100) /* CURLE_TOO_LARGE, from 8.6 on */
 
 /* Numbers of OpenSSL's X509_V_ERR_*, which CURLINFO_SSL_VERIFYRESULT passes on. They never change. */
@@ -86,6 +87,11 @@ static const char *phase_of(const struct ibk_http_handle *handle)
     return transfer->tcp_connected ? "shaking hands (TLS)" : "connecting";
 }
 
+static int cut(ibk_span text, int most)
+{
+    return text.len > (size_t)most ? most : (int)text.len;
+}
+
 /* Host and port of the proxy: its URL without scheme, user, password and path. */
 static ibk_span proxy_name(const struct ibk_http_handle *handle)
 {
@@ -110,11 +116,16 @@ static void put_curl_words(const struct ibk_http_handle *handle, CURLcode result
 static void describe_tls(const struct ibk_http_handle *handle, CURLcode result, char *what)
 {
     char words[100];
+    char whose[PROXY_SIZE + sizeof "proxy : "] = "";
     long verdict = number_of(handle->easy, CURLINFO_SSL_VERIFYRESULT);
     const char *reason = "TLS failed";
 
-    if (verdict == 0) {
+    if (verdict == 0 && uses_proxy(handle)) { /* it has not come to the server's certificate, but perhaps to the proxy's */
         verdict = number_of(handle->easy, CURLINFO_PROXY_SSL_VERIFYRESULT);
+        if (verdict != 0) {
+            ibk_span name = proxy_name(handle);
+            (void)snprintf(whose, sizeof whose, "proxy %.*s: ", cut(name, PROXY_SIZE), (const char *)name.data);
+        }
     }
     put_curl_words(handle, result, words, sizeof words);
     switch (verdict) {
@@ -140,13 +151,13 @@ static void describe_tls(const struct ibk_http_handle *handle, CURLcode result, 
             reason = "certificate for another host name";
         }
     }
-    (void)snprintf(what, WHAT_SIZE, "%s (%s)", reason, words);
+    (void)snprintf(what, WHAT_SIZE, "%s%s (%s)", whose, reason, words);
 }
 
 static void describe_proxy(const struct ibk_http_handle *handle, CURLcode result, char *what)
 {
     ibk_span name = proxy_name(handle);
-    int shown = name.len > 60 ? 60 : (int)name.len;
+    int shown = cut(name, PROXY_SIZE);
     long status = number_of(handle->easy, CURLINFO_HTTP_CONNECTCODE);
     long error = number_of(handle->easy, CURLINFO_OS_ERRNO); /* 0: it stood, and the proxy did not play along (8.21) */
     const char *host = (const char *)name.data;
@@ -308,11 +319,6 @@ static void describe(const struct ibk_http_handle *handle, ibk_code code, CURLco
 static bool keeps_code(ibk_code code)
 {
     return code == IBK_E_INTERRUPTED || code == IBK_E_CANCELLED || code == IBK_E_TOO_LARGE;
-}
-
-static int cut(ibk_span text, int most)
-{
-    return text.len > (size_t)most ? most : (int)text.len;
 }
 
 ibk_code ibk_http_transfer_fail(struct ibk_http_handle *handle, CURLcode result, struct ibk_error *err)

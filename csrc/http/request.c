@@ -166,7 +166,7 @@ static void put_removal(struct ibk_buf *text, const char *name)
     ibk_buf_put(text, ibk_span_of(":\0", 2));
 }
 
-/* A list for libcurl in memory that the handle keeps, instead of two allocations a header. Returns NULL where it is empty. */
+/* A list for libcurl in memory that the handle keeps, instead of two allocations a header. User-Agent is always in it. */
 static struct curl_slist *link_lines(struct ibk_http_handle *handle)
 {
     struct curl_slist *list = handle->header_list;
@@ -179,7 +179,7 @@ static struct curl_slist *link_lines(struct ibk_http_handle *handle)
         }
         start += strlen(line) + 1;
     }
-    return count > 0 ? list : NULL;
+    return list;
 }
 
 static CURLcode set_headers(struct ibk_http_handle *handle, bool has_body)

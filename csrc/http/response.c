@@ -13,24 +13,31 @@ static bool is_line_end(uint8_t byte)
     return byte == '\r' || byte == '\n';
 }
 
-/* A line of the final answer, ended by CR LF whatever it came with. A continuation line joins the one before. */
+static bool is_folded(ibk_span line)
+{
+    return line.data[0] == ' ' || line.data[0] == '\t';
+}
+
+/*
+ * A line of the final answer, which does not begin with its end: it is ended by CR LF whatever it came with. A continuation
+ * line joins the one before, which there is.
+ */
 static void put_line(struct ibk_buf *block, ibk_span line)
 {
-    while (line.len > 0 && is_line_end(line.data[line.len - 1])) {
+    while (is_line_end(line.data[line.len - 1])) {
         line.len--;
     }
-    bool continued = line.len > 0 && (line.data[0] == ' ' || line.data[0] == '\t');
-    if (continued && block->len >= 2) {
+    if (is_folded(line)) {
         block->len -= 2;
     }
     ibk_buf_put(block, line);
     ibk_buf_put_text(block, "\r\n");
 }
 
-static bool starts_with(ibk_span line, const char *text)
+/* There are as many bytes as the text has. */
+static bool starts_with(const uint8_t *bytes, const char *text)
 {
-    size_t len = strlen(text);
-    return line.len >= len && memcmp(line.data, text, len) == 0;
+    return memcmp(bytes, text, strlen(text)) == 0;
 }
 
 static bool is_digit(uint8_t byte)
@@ -41,7 +48,7 @@ static bool is_digit(uint8_t byte)
 /* "HTTP/1.1 200 OK" or "HTTP/1.1 200": libcurl finds a status in nearly any first line, 200 where it begins with "HTTP/". */
 static bool is_status_line(ibk_span line)
 {
-    return line.len > 12 && starts_with(line, "HTTP/1.") && is_digit(line.data[7]) && line.data[8] == ' ' &&
+    return line.len > 12 && starts_with(line.data, "HTTP/1.") && is_digit(line.data[7]) && line.data[8] == ' ' &&
            line.data[9] >= '1' && line.data[9] <= '9' && is_digit(line.data[10]) && is_digit(line.data[11]) &&
            (line.data[12] == ' ' || is_line_end(line.data[12]));
 }
@@ -49,7 +56,7 @@ static bool is_status_line(ibk_span line)
 /* "HTTP/1.1 103 Early Hints". 101 is final: what follows it is no HTTP. */
 static bool is_interim(ibk_span line)
 {
-    return line.data[9] == '1' && !starts_with(ibk_span_of(line.data + 9, 3), "101");
+    return line.data[9] == '1' && !starts_with(line.data + 9, "101");
 }
 
 size_t ibk_http_on_header(char *data, size_t size, size_t count, void *context)
@@ -58,8 +65,11 @@ size_t ibk_http_on_header(char *data, size_t size, size_t count, void *context)
     struct ibk_transfer *transfer = &handle->transfer;
     struct ibk_buf *block = &transfer->response->header_block;
     ibk_span line = ibk_span_of(data, size * count);
-    bool last = line.len > 0 && is_line_end(line.data[0]);
 
+    if (line.len == 0) { /* libcurl gives whole lines */
+        return 0;
+    }
+    bool last = is_line_end(line.data[0]);
     if (line.len > handle->settings->max_header_bytes - transfer->header_bytes) {
         return stop(transfer, IBK_E_TOO_LARGE);
     }
@@ -77,7 +87,7 @@ size_t ibk_http_on_header(char *data, size_t size, size_t count, void *context)
     case IBK_PART_HEADER:
         if (last) {
             transfer->part = IBK_PART_BODY;
-        } else if (block->len == 0 && (line.data[0] == ' ' || line.data[0] == '\t')) {
+        } else if (is_folded(line) && block->len < 2) {
             return stop(transfer, IBK_E_PROTOCOL); /* a folded line, with nothing before it: RFC 9112 section 2.2 */
         } else {
             put_line(block, line);

@@ -73,7 +73,7 @@ void ibk_http_client_free(struct ibk_http_client *client)
 
 static bool take_cancellation(struct ibk_http_client *client)
 {
-    return atomic_load(&client->cancelled) && atomic_exchange(&client->cancelled, false);
+    return atomic_exchange(&client->cancelled, false);
 }
 
 /*

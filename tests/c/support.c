@@ -5,6 +5,7 @@
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct ibk_error err;
 
@@ -52,6 +53,18 @@ int end_test(void **state)
         return -1;
     }
     return 0;
+}
+
+#ifdef IBK_COVERAGE
+void __gcov_dump(void); // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
+#endif
+
+void leave_child(int status)
+{
+#ifdef IBK_COVERAGE
+    __gcov_dump();
+#endif
+    _exit(status);
 }
 
 void row(const char *format, ...)

@@ -4,12 +4,16 @@
 #endif
 #include "support_engine.h"
 
+#include <errno.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -155,6 +159,26 @@ static void test_requests_refused(void **state)
     }
     take_after(20);
     assert_int_equal(desk.count, 0);
+    assert_ok(submit_get(1, "/"));
+    assert_ok(ended(1));
+}
+
+/* Sizes that no memory has: their sum must not come out small. */
+static void test_requests_without_end(void **state)
+{
+    const struct ibk_http_request table[] = {
+        {.method = LITERAL("GET"), .url = {(const uint8_t *)"h", SIZE_MAX}, .timeout_ms = 1},
+        {.method = LITERAL("POST"),
+         .url = LITERAL("https://api.test/"),
+         .body = {(const uint8_t *)"x", SIZE_MAX},
+         .timeout_ms = 1},
+    };
+    (void)state;
+    open_plain_or_tls(false, NULL, 0);
+    for (size_t i = 0; i < COUNT(table); i++) {
+        row("request %zu", i);
+        assert_refused(IBK_E_NO_MEMORY, ibk_engine_submit(desk.client, 1, &table[i], &err));
+    }
     assert_ok(submit_get(1, "/"));
     assert_ok(ended(1));
 }
@@ -407,16 +431,19 @@ static void test_timeouts_of_many(void **state)
 /* More requests to one host than there may be connections: they wait, but not longer than they said. */
 static void test_more_than_a_host_gets(void **state)
 {
-    static struct step steps[128];
+    static struct step steps[129] = {STEP(ANSWER, OK_ANSWER)};
     (void)state;
-    for (size_t i = 0; i < COUNT(steps); i++) {
+    for (size_t i = 1; i < COUNT(steps); i++) {
         steps[i] = (struct step){.deed = ANSWER_STALL};
     }
     OPEN_DESK(steps);
-    for (int64_t key = 0; key < 128; key++) {
+    assert_ok(submit_get(1000, "/"));
+    assert_ok(ended(1000));
+    forget_taken();
+    for (int64_t key = 0; key < 128; key++) { /* one of them on the connection that was kept */
         assert_ok(submit_get(key, "/"));
     }
-    await_requests(128);
+    await_requests(129);
     assert_ok(submit_post(500, "/patient"));
     bench.timeout_ms = 100;
     int64_t start = now_ms();
@@ -436,7 +463,7 @@ static void test_more_than_a_host_gets(void **state)
         assert_true(cancel(key));
     }
     assert_ok(ended(500));
-    assert_int_equal(server_requests(bench.server), 129);
+    assert_int_equal(server_requests(bench.server), 130);
 }
 
 /* cancelling */
@@ -537,6 +564,7 @@ static void test_clients_differ_and_share_connections(void **state)
         .method = LITERAL("GET"), .url = url_of("/"), .repeatable = true, .timeout_ms = 20000};
     assert_ok(submit_get(1, "/"));
     assert_ok(ended(1));
+    sleep_ms(20); /* by then its handle is among the idle ones, where the other client must not take it */
     assert_ok(ibk_engine_submit(small, 2, &request, &err));
     assert_int_equal(ended(2), IBK_E_TOO_LARGE);
     assert_int_equal(server_connections(bench.server), 1);
@@ -546,6 +574,223 @@ static void test_clients_differ_and_share_connections(void **state)
     ibk_engine_client_release(small);
     assert_ok(submit_get(3, "/"));
     assert_ok(ended(3));
+}
+
+/* tasks */
+
+/* A task of the test's: it waits in a hook where it is told to, until it may go on, and counts. */
+struct errand {
+    struct ibk_engine_task *task;
+    ibk_span url;
+    enum { NOWHERE, IN_PREPARE, IN_FINISHED } waits;
+    atomic_bool is_there; /* it waits */
+    atomic_bool may_go_on;
+    ibk_code refuses;  /* what prepare gives */
+    bool is_poor;      /* after that it has no memory for an outcome */
+    int64_t again_ms;  /* what finished gives */
+    atomic_int begun;  /* prepare was called so often, */
+    atomic_int ended;  /* finished so often, */
+    atomic_int failed; /* and with anything but a response so often */
+    ibk_code code;     /* of the last outcome; IBK_E_NO_MEMORY where there was none */
+    atomic_bool released;
+};
+
+static void wait_in(struct errand *errand, int hook)
+{
+    if ((int)errand->waits == hook) {
+        atomic_store(&errand->is_there, true);
+        while (!atomic_load(&errand->may_go_on)) {
+            sleep_ms(1);
+        }
+    }
+}
+
+static ibk_code prepare(void *context, struct ibk_http_request *request, struct ibk_error *error)
+{
+    struct errand *errand = context;
+    atomic_fetch_add(&errand->begun, 1);
+    wait_in(errand, IN_PREPARE);
+    *request = (struct ibk_http_request){.method = LITERAL("GET"), .url = errand->url, .repeatable = true, .timeout_ms = 20000};
+    if (errand->is_poor) {
+        ibk_test_fail_allocation(1);
+    }
+    return errand->refuses == IBK_OK ? IBK_OK : ibk_fail(error, errand->refuses, "prepare", "refused");
+}
+
+static int64_t finished(void *context, struct ibk_outcome *outcome)
+{
+    struct errand *errand = context;
+    errand->code = outcome != NULL ? outcome->code : IBK_E_NO_MEMORY;
+    atomic_fetch_add(&errand->failed, errand->code == IBK_OK ? 0 : 1);
+    ibk_outcomes_free(outcome);
+    atomic_fetch_add(&errand->ended, 1);
+    wait_in(errand, IN_FINISHED);
+    return errand->again_ms;
+}
+
+static void released(void *context)
+{
+    struct errand *errand = context;
+    atomic_store(&errand->released, true);
+}
+
+static void new_errand(struct errand *errand)
+{
+    static const struct ibk_engine_hooks hooks = {prepare, finished, released};
+    errand->url = url_of("/errand");
+    assert_ok(ibk_engine_task_new(desk.client, &hooks, errand, &errand->task, &err));
+}
+
+/* Waits for one of an errand's flags, or for one of its counts to get so far. */
+#define AWAIT(value, least)                                                                  \
+    do {                                                                                     \
+        for (int64_t start_ = now_ms(); (int)atomic_load(&(value)) < (least); sleep_ms(1)) { \
+            if (now_ms() - start_ > 30000) {                                                 \
+                fail_msg("%s%s", current_row(), #value);                                     \
+            }                                                                                \
+        }                                                                                    \
+    } while (0)
+
+static void test_tasks(void **state)
+{
+    struct errand errand = {.again_ms = 0};
+    (void)state;
+    open_plain_or_tls(false, NULL, 0);
+    new_errand(&errand);
+    ibk_engine_task_stop(errand.task);
+    assert_ok(ibk_engine_task_schedule(errand.task, 60000, &err));
+    assert_ok(ibk_engine_task_schedule(errand.task, 0, &err)); /* whatever was planned before */
+    AWAIT(errand.ended, 3);
+    ibk_engine_task_free(errand.task);
+    AWAIT(errand.released, 1);
+    assert_int_equal(errand.failed, 0);
+    assert_true(server_requests(bench.server) >= 3);
+    ibk_engine_task_free(NULL);
+}
+
+/* What happens to a task while one of its hooks runs on the engine's thread. */
+static void test_tasks_that_are_stopped_meanwhile(void **state)
+{
+    static const struct {
+        const char *name;
+        int waits;
+        enum { STOP, CLOSE, SCHEDULE } deed;
+        ibk_code refuses;
+        int64_t again_ms;
+        int begun;
+        int ended;
+        size_t requests;
+    } table[] = {
+        {"stopped in prepare", IN_PREPARE, STOP, IBK_OK, 0, 1, 0, 0},
+        {"stopped in a prepare that fails", IN_PREPARE, STOP, IBK_E_ARGUMENT, 0, 1, 0, 0},
+        {"closed in prepare", IN_PREPARE, CLOSE, IBK_OK, 0, 1, 1, 0}, /* it hears that its request was not made */
+        {"closed in a prepare that fails", IN_PREPARE, CLOSE, IBK_E_ARGUMENT, 0, 1, 1, 0},
+        {"stopped in finished", IN_FINISHED, STOP, IBK_OK, 0, 1, 1, 1},
+        {"closed in finished", IN_FINISHED, CLOSE, IBK_OK, 0, 1, 1, 1},
+        {"scheduled in finished, which has enough", IN_FINISHED, SCHEDULE, IBK_OK, -1, 2, 2, 2},
+        {"scheduled in finished, which wants more later", IN_FINISHED, SCHEDULE, IBK_OK, 60000, 2, 2, 2},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(table); i++) {
+        struct errand errand = {.refuses = table[i].refuses, .again_ms = table[i].again_ms};
+        struct ibk_engine_client *other;
+        row("%s", table[i].name);
+        errand.waits = table[i].waits;
+        open_plain_or_tls(false, NULL, 0);
+        assert_ok(ibk_engine_client_new(&bench.options, desk.mailbox, &other, &err)); /* the engine stays */
+        new_errand(&errand);
+        assert_ok(ibk_engine_task_schedule(errand.task, 0, &err));
+        AWAIT(errand.is_there, 1);
+        if (table[i].deed == STOP) {
+            ibk_engine_task_stop(errand.task);
+        } else if (table[i].deed == CLOSE) {
+            ibk_engine_client_close(desk.client);
+        } else {
+            assert_ok(ibk_engine_task_schedule(errand.task, 0, &err));
+        }
+        atomic_store(&errand.may_go_on, true);
+        AWAIT(errand.begun, table[i].begun);
+        AWAIT(errand.ended, table[i].ended);
+        sleep_ms(20);
+        assert_row(errand.begun == table[i].begun && errand.ended == table[i].ended);
+        assert_row(errand.failed == (table[i].ended > 0 && table[i].requests == 0 ? 1 : 0));
+        assert_row(server_requests(bench.server) == table[i].requests);
+        ibk_engine_task_free(errand.task);
+        AWAIT(errand.released, 1);
+        ibk_engine_client_close(other);
+        ibk_engine_client_release(other);
+    }
+}
+
+static void test_a_task_that_cannot_begin(void **state)
+{
+    struct errand errand = {.refuses = IBK_E_CRYPTO, .again_ms = -1};
+    (void)state;
+    open_plain_or_tls(false, NULL, 0);
+    new_errand(&errand);
+    assert_ok(ibk_engine_task_schedule(errand.task, 0, &err));
+    AWAIT(errand.ended, 1);
+    assert_int_equal(errand.code, IBK_E_CRYPTO);
+    errand.is_poor = true;
+    assert_ok(ibk_engine_task_schedule(errand.task, 0, &err));
+    AWAIT(errand.ended, 2);
+    assert_int_equal(errand.code, IBK_E_NO_MEMORY); /* and no outcome */
+    errand.is_poor = false;
+    errand.refuses = IBK_OK;
+    assert_ok(ibk_engine_task_schedule(errand.task, 0, &err));
+    AWAIT(errand.ended, 3);
+    assert_int_equal(errand.code, IBK_OK);
+    ibk_engine_task_free(errand.task);
+    AWAIT(errand.released, 1);
+}
+
+/* Requests of tasks have no key: one that was submitted under 0 is another. */
+static void test_cancel_leaves_tasks_alone(void **state)
+{
+    static const struct step steps[] = {{.deed = ANSWER, .bytes = BYTES(OK_ANSWER), .after_requests = 3}, STEP(ANSWER_STALL, "")};
+    struct errand errand = {.again_ms = -1};
+    (void)state;
+    OPEN_DESK(steps);
+    new_errand(&errand);
+    assert_ok(ibk_engine_task_schedule(errand.task, 0, &err));
+    await_requests(1);
+    assert_false(cancel(0));
+    assert_ok(submit_get(0, "/"));
+    await_requests(2);
+    assert_true(cancel(0));
+    assert_ok(submit_get(1, "/"));
+    assert_ok(ended(1));
+    AWAIT(errand.ended, 1);
+    assert_int_equal(errand.code, IBK_OK);
+    ibk_engine_task_free(errand.task);
+    AWAIT(errand.released, 1);
+}
+
+/* Closing a client takes its own tasks away, and no other's. */
+static void test_close_leaves_others_tasks_alone(void **state)
+{
+    struct errand errands[2] = {{.again_ms = -1}, {.again_ms = -1}};
+    struct ibk_engine_client *closed;
+    (void)state;
+    open_plain_or_tls(false, NULL, 0);
+    new_errand(&errands[0]);
+    closed = desk.client;
+    desk.client = NULL;
+    new_engine_client();
+    new_errand(&errands[1]);
+    for (size_t i = 0; i < COUNT(errands); i++) {
+        assert_ok(ibk_engine_task_schedule(errands[i].task, 100, &err));
+    }
+    ibk_engine_client_close(closed);
+    ibk_engine_client_release(closed);
+    assert_refused(IBK_E_CANCELLED, ibk_engine_task_schedule(errands[0].task, 0, &err));
+    AWAIT(errands[1].ended, 1);
+    sleep_ms(20);
+    assert_true(errands[0].begun == 0 && errands[1].code == IBK_OK);
+    for (size_t i = 0; i < COUNT(errands); i++) {
+        ibk_engine_task_free(errands[i].task);
+        AWAIT(errands[i].released, 1);
+    }
 }
 
 /* the thread */
@@ -656,6 +901,64 @@ static void count_signal(int number)
     signals_seen = signals_seen + 1;
 }
 
+/* ThreadSanitizer takes it for the mistake that it is. */
+#ifdef __SANITIZE_THREAD__
+#define DESCRIPTORS_MAY_BE_CLOSED_BY_OTHERS false
+#else
+#define DESCRIPTORS_MAY_BE_CLOSED_BY_OTHERS true
+#endif
+
+/* The number of the socket with which somebody in this process is connected to the server, or -1. */
+static int find_connection(void)
+{
+    for (int fd = 3; fd < 1024; fd++) {
+        struct sockaddr_in peer;
+        socklen_t size = sizeof peer;
+        if (getpeername(fd, (struct sockaddr *)&peer, &size) == 0 && peer.sin_family == AF_INET &&
+            ntohs(peer.sin_port) == server_port(bench.server)) {
+            return fd;
+        }
+    }
+    return -1;
+}
+
+/* Somebody closes a descriptor that is not theirs: that request fails, and the thread has its rest. */
+static void test_a_descriptor_is_taken_away(void **state)
+{
+    static const struct step steps[] = {STEP(ANSWER_STALL, "")};
+    struct errand errand = {.refuses = IBK_E_CRYPTO, .again_ms = -1};
+    int fd;
+    (void)state;
+    if (!DESCRIPTORS_MAY_BE_CLOSED_BY_OTHERS) {
+        skip();
+    }
+    OPEN_DESK(steps);
+    new_errand(&errand);
+    assert_ok(ibk_mailbox_descriptor(desk.mailbox, &fd, &err)); /* which would have that number, if it came later */
+    assert_ok(submit_post(1, "/order"));
+    await_requests(1);
+    assert_int_equal(close(find_connection()), 0);
+    assert_ok(ibk_engine_task_schedule(errand.task, 0, &err)); /* so that the thread looks */
+    assert_int_equal(ended(1), IBK_E_OUTCOME_UNKNOWN);
+    assert_true(err.sent);
+    AWAIT(errand.ended, 1);
+    assert_ok(submit_post(2, "/order"));
+    assert_ok(ended(2));
+    ibk_engine_task_free(errand.task);
+    AWAIT(errand.released, 1);
+}
+
+static void test_nothing_is_accepted(void **state)
+{
+    (void)state;
+    assert_null(ibk_mailbox_acquire(NULL));
+    assert_null(ibk_engine_client_acquire(NULL));
+    ibk_mailbox_release(NULL);
+    ibk_engine_client_release(NULL);
+    ibk_engine_client_close(NULL);
+    assert_int_equal(ibk_engine_threads(), 0);
+}
+
 /* The engine's thread takes no signal away from the others. */
 static void test_signals_are_for_others(void **state)
 {
@@ -689,7 +992,7 @@ static void test_signals_are_for_others(void **state)
 #endif
 
 /* What a child does with what it inherited, and whether an engine of its own works. 0 where all is well. */
-static int be_a_child(ibk_span url)
+static int be_a_child(ibk_span url, struct ibk_engine_task *task)
 {
     const struct ibk_http_request request = {.method = LITERAL("GET"), .url = url, .repeatable = true, .timeout_ms = 20000};
     struct ibk_engine_client *client = desk.client;
@@ -702,12 +1005,15 @@ static int be_a_child(ibk_span url)
         ibk_engine_cancel(client, 1, &cancelled, &error) != IBK_E_FORKED ||
         ibk_mailbox_take(mailbox, &list, &error) != IBK_E_FORKED ||
         ibk_mailbox_wait(mailbox, 1000, NULL, &list, &error) != IBK_E_FORKED ||
-        ibk_mailbox_descriptor(mailbox, &fd, &error) != IBK_E_FORKED || !ibk_engine_client_is_closed(client) ||
+        ibk_mailbox_descriptor(mailbox, &fd, &error) != IBK_E_FORKED ||
+        ibk_engine_task_schedule(task, 0, &error) != IBK_E_FORKED || !ibk_engine_client_is_closed(client) ||
         ibk_engine_threads() != 0) {
         return 1;
     }
     size_t descriptors = open_descriptors();
     ibk_mailbox_wake(mailbox);
+    ibk_engine_task_stop(task);
+    ibk_engine_task_free(task);
     ibk_engine_client_close(client);
     ibk_engine_client_release(client);
     ibk_mailbox_release(mailbox);
@@ -741,15 +1047,21 @@ static void test_fork(void **state)
 {
     (void)state;
     for (int tls = 0; tls < 2; tls++) {
+        struct errand errand = {.again_ms = -1};
         open_plain_or_tls(tls, NULL, 0);
         assert_ok(submit_get(1, "/"));
         assert_ok(ended(1));
+        new_errand(&errand);
+        assert_ok(ibk_engine_task_schedule(errand.task, 60000, &err));
         ibk_span url = url_of("/child");
         pid_t child = fork();
         if (child == 0) {
-            _exit(be_a_child(url));
+            int fault = be_a_child(url, errand.task);
+            leave_child(fault == 0 && atomic_load(&errand.released) ? 5 : fault); /* its parent's it must leave alone */
         }
         assert_child_does_well(child);
+        ibk_engine_task_free(errand.task);
+        AWAIT(errand.released, 1);
         assert_ok(submit_get(2, "/"));
         assert_ok(ended(2));
         assert_true(taken(2)->response.reused_connection);
@@ -782,20 +1094,23 @@ static void test_fork_while_busy(void **state)
     pthread_t thread;
     void *result = NULL;
     (void)state;
+    struct errand errand = {.again_ms = -1};
     open_plain_or_tls(true, NULL, 0);
+    new_errand(&errand);
     ibk_span url = url_of("/");
     atomic_store(&keep_going, true);
     assert_int_equal(pthread_create(&thread, NULL, keep_the_engine_busy, &url), 0);
     for (int i = 0; i < 20; i++) {
         pid_t child = fork();
         if (child == 0) {
-            _exit(be_a_child(url));
+            leave_child(be_a_child(url, errand.task));
         }
         assert_child_does_well(child);
     }
     atomic_store(&keep_going, false);
     (void)pthread_join(thread, &result);
     assert_non_null(result);
+    ibk_engine_task_free(errand.task);
 }
 
 /* exit() with an engine at work ends it before OpenSSL is cleaned up. */
@@ -817,11 +1132,11 @@ static void test_exit_while_busy(void **state)
         struct ibk_mailbox *mailbox;
         if (ibk_mailbox_new(&mailbox, &err) != IBK_OK ||
             ibk_engine_client_new(&bench.options, mailbox, &client, &err) != IBK_OK) {
-            _exit(1);
+            leave_child(1);
         }
         for (int64_t key = 0; key < 3; key++) {
             if (ibk_engine_submit(client, key, &request, &err) != IBK_OK) {
-                _exit(2);
+                leave_child(2);
             }
         }
         sleep_ms(50); /* until they are under way */
@@ -829,6 +1144,101 @@ static void test_exit_while_busy(void **state)
     }
     assert_child_does_well(child);
     assert_true(now_ms() - start < 20000); /* its requests have a minute */
+}
+
+/* What a process does after the engine has ended with it: registered before the engine was, so called after that. */
+static void (*last_words)(void);
+
+static void say_last_words(void)
+{
+    if (last_words != NULL) {
+        last_words();
+    }
+}
+
+/* In that child. The second waits in its hook while the process begins to end; the first is due then, the third much later. */
+static struct errand errands_at_exit[] = {
+    {.refuses = IBK_E_CRYPTO, .waits = IN_PREPARE}, {.refuses = IBK_E_CRYPTO, .waits = IN_PREPARE}, {.again_ms = 0}};
+enum { ALL_IS_WELL = 99 };
+
+static void try_everything_once_more(void)
+{
+    const struct ibk_http_request request = {.method = LITERAL("GET"), .url = LITERAL("https://api.test/"), .timeout_ms = 1000};
+    struct ibk_engine_client *client = NULL;
+    bool cancelled = true;
+    bool good = ibk_engine_threads() == 0 && ibk_engine_client_is_closed(desk.client) &&
+                ibk_engine_submit(desk.client, 2, &request, &err) == IBK_E_CANCELLED &&
+                ibk_engine_submit(desk.client, 2, &request, NULL) == IBK_E_CANCELLED &&
+                ibk_engine_cancel(desk.client, 1, &cancelled, &err) == IBK_OK && !cancelled &&
+                ibk_engine_task_schedule(errands_at_exit[2].task, 0, &err) == IBK_E_CANCELLED &&
+                ibk_engine_client_new(&bench.options, desk.mailbox, &client, NULL) == IBK_E_CANCELLED && client == NULL;
+    for (size_t i = 0; i < COUNT(errands_at_exit); i++) {
+        struct errand *errand = &errands_at_exit[i];
+        int times = i < 2 ? 1 : 0;
+        good = good && atomic_load(&errand->begun) == times && atomic_load(&errand->ended) == times;
+        ibk_engine_task_free(errand->task);
+        good = good && atomic_load(&errand->released);
+    }
+    ibk_engine_client_close(desk.client);
+    ibk_engine_client_release(desk.client);
+    leave_child(good ? ALL_IS_WELL : 1);
+}
+
+static void *let_go_soon(void *argument)
+{
+    struct errand *errand = argument;
+    sleep_ms(100);
+    atomic_store(&errand->may_go_on, true);
+    return NULL;
+}
+
+static void exit_with_tasks(void)
+{
+    struct errand *errands = errands_at_exit;
+    pthread_t thread;
+    (void)alarm(30);
+    if (ibk_mailbox_new(&desk.mailbox, &err) != IBK_OK ||
+        ibk_engine_client_new(&bench.options, desk.mailbox, &desk.client, &err) != IBK_OK) {
+        leave_child(2);
+    }
+    for (size_t i = 0; i < COUNT(errands_at_exit); i++) {
+        new_errand(&errands[i]);
+    }
+    /* What is planned while the first waits is due in one go with what the first plans as it ends. */
+    if (ibk_engine_task_schedule(errands[0].task, 0, &err) != IBK_OK) {
+        leave_child(3);
+    }
+    AWAIT(errands[0].is_there, 1);
+    if (ibk_engine_task_schedule(errands[1].task, 0, &err) != IBK_OK ||
+        ibk_engine_task_schedule(errands[2].task, 60000, &err) != IBK_OK) {
+        leave_child(4);
+    }
+    atomic_store(&errands[0].may_go_on, true);
+    AWAIT(errands[1].is_there, 1);
+    if (pthread_create(&thread, NULL, let_go_soon, &errands[1]) != 0) {
+        leave_child(5);
+    }
+    last_words = try_everything_once_more;
+    exit(0);
+}
+
+/* exit() lets a hook that is running come to its end, and begins nothing more; later calls are refused. */
+static void test_exit_with_tasks(void **state)
+{
+    int status = -1;
+    (void)state;
+    if (!CHILDREN_MAY_START_THREADS) {
+        skip();
+    }
+    serve(NULL, 0);
+    (void)fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        exit_with_tasks();
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), ALL_IS_WELL);
 }
 
 /* mailboxes */
@@ -920,6 +1330,53 @@ static void test_waiting(void **state)
     assert_false(is_readable(fd));
 }
 
+static int say_go_on(void *context)
+{
+    (*(int *)context)++;
+    return 0;
+}
+
+/* A wait goes on until its time where the hook does not end it, or there is none. */
+static void test_waiting_on(void **state)
+{
+    struct ibk_outcome *list;
+    int asked = 0;
+    const struct ibk_http_hooks hooks[] = {{.interrupt = say_go_on, .context = &asked}, {.interrupt = NULL}};
+    (void)state;
+    assert_ok(ibk_mailbox_new(&desk.mailbox, &err));
+    for (size_t i = 0; i < COUNT(hooks); i++) {
+        int64_t start = now_ms();
+        assert_ok(ibk_mailbox_wait(desk.mailbox, 180, &hooks[i], &list, &err));
+        assert_null(list);
+        assert_true(now_ms() - start >= 180);
+        assert_in_range(asked, 1, 5);
+    }
+}
+
+static void test_no_descriptor(void **state)
+{
+    struct ibk_outcome *list;
+    struct rlimit before, none;
+    int fd, next = dup(0);
+    (void)state;
+    assert_ok(ibk_mailbox_new(&desk.mailbox, &err));
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = (rlim_t)next;
+    (void)close(next);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    poison_error();
+    ibk_code code = ibk_mailbox_descriptor(desk.mailbox, &fd, &err);
+    ibk_code waited = ibk_mailbox_wait(desk.mailbox, 0, NULL, &list, NULL);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_failed(IBK_E_LIMIT, false, code);
+    assert_says("too many open files");
+    assert_true(err.domain == IBK_DOMAIN_SYSTEM && err.native == EMFILE);
+    assert_true(fd == -1 && waited == IBK_E_LIMIT && list == NULL);
+    assert_ok(ibk_mailbox_descriptor(desk.mailbox, &fd, &err));
+    assert_true(fd >= 0);
+}
+
 static void test_the_latest_only(void **state)
 {
     struct ibk_outcome *list;
@@ -978,6 +1435,11 @@ static void test_memory_runs_out(void **state)
         ibk_test_fail_allocation(0);
         done = code == IBK_OK;
         assert_row(done || (code == IBK_E_NO_MEMORY && desk.client == NULL && n < 100));
+        if (!done) {
+            ibk_test_fail_allocation(n);
+            assert_row(ibk_engine_client_new(&bench.options, desk.mailbox, &desk.client, NULL) == IBK_E_NO_MEMORY);
+            ibk_test_fail_allocation(0);
+        }
         assert_row(done || ibk_engine_threads() == 0);
     }
     for (int repeatable = 0; repeatable < 2; repeatable++) {
@@ -1002,6 +1464,72 @@ static void test_memory_runs_out(void **state)
     }
 }
 
+/* The list of what to poll has room for 64 at first, and grows when a request begins that might need more. */
+static void test_memory_runs_out_with_many_under_way(void **state)
+{
+    enum { MANY = 62 };
+    struct step steps[MANY];
+    bool done = false;
+    (void)state;
+    for (size_t i = 0; i < COUNT(steps); i++) {
+        steps[i] = (struct step){.deed = ANSWER_STALL};
+    }
+    for (unsigned long n = 1; !done; n++) {
+        row("allocation %lu", n);
+        OPEN_DESK(steps);
+        for (int64_t key = 1; key <= MANY; key++) {
+            assert_ok(submit_get(key, "/"));
+            await_requests((size_t)key);
+        }
+        ibk_test_fail_allocation(n);
+        ibk_code code = submit_post(1000, "/order");
+        code = code != IBK_OK ? code : ended(1000);
+        ibk_test_fail_allocation(0);
+        bool sent = server_requests(bench.server) > MANY;
+        done = code == IBK_OK;
+        assert_row(done || (code == (sent ? IBK_E_OUTCOME_UNKNOWN : IBK_E_NO_MEMORY) && err.sent == sent));
+        assert_row(n < 100);
+    }
+}
+
+/* Where many begin in one go it grows when there is more to poll; what has no place there ends by its time, and no other. */
+static void test_memory_runs_out_while_many_begin(void **state)
+{
+    enum { MANY = 80, ALLOCATIONS = 6 }; /* of the lists of sockets and of what to poll: each grows by doubling */
+    (void)state;
+    bench.timeout_ms = 2000;
+    for (unsigned long n = 1; n <= ALLOCATIONS; n++) {
+        struct errand errand = {.refuses = IBK_E_CRYPTO, .again_ms = -1, .waits = IN_PREPARE};
+        size_t failed = 0;
+        row("allocation %lu", n);
+        open_plain_or_tls(false, NULL, 0);
+        new_errand(&errand);
+        assert_ok(ibk_engine_task_schedule(errand.task, 0, &err));
+        AWAIT(errand.is_there, 1);
+        for (int64_t key = 0; key < MANY; key++) {
+            assert_ok(submit_get(key, "/"));
+        }
+        ibk_engine_task_stop(errand.task); /* so that it needs no memory for an outcome */
+        ibk_test_fail_allocation(n);
+        atomic_store(&errand.may_go_on, true);
+        take_until(MANY);
+        ibk_test_fail_allocation(0);
+        for (int64_t key = 0; key < MANY; key++) {
+            if (taken(key)->code != IBK_OK) {
+                look_at_error(key);
+                assert_row(err.code == IBK_E_TIMEOUT || err.code == IBK_E_NO_MEMORY);
+                failed++;
+            }
+        }
+        assert_row(failed <= 1);
+        ibk_engine_task_free(errand.task);
+        AWAIT(errand.released, 1);
+    }
+    forget_taken();
+    assert_ok(submit_get(1000, "/"));
+    assert_ok(ended(1000));
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -1009,6 +1537,7 @@ int main(void)
         engine_test(test_many_in_flight),
         engine_test(test_the_request_is_copied),
         engine_test(test_requests_refused),
+        engine_test(test_requests_without_end),
         engine_test(test_no_authorities),
         engine_test(test_the_same_failures_as_blocking),
         engine_test(test_nobody_there),
@@ -1023,17 +1552,32 @@ int main(void)
         engine_test(test_cancel_takes_all_of_a_key_and_no_other),
         engine_test(test_close_with_transfers_under_way),
         engine_test(test_clients_differ_and_share_connections),
+        engine_test(test_tasks),
+        engine_test(test_tasks_that_are_stopped_meanwhile),
+        engine_test(test_a_task_that_cannot_begin),
+        engine_test(test_cancel_leaves_tasks_alone),
+        engine_test(test_close_leaves_others_tasks_alone),
         engine_test(test_comes_and_goes),
         engine_test(test_threads_share_a_client),
+        engine_test(test_a_descriptor_is_taken_away),
+        engine_test(test_nothing_is_accepted),
         engine_test(test_signals_are_for_others),
         engine_test(test_fork),
         engine_test(test_fork_while_busy),
         engine_test(test_exit_while_busy),
+        engine_test(test_exit_with_tasks),
         engine_test(test_batches),
         engine_test(test_waiting),
+        engine_test(test_waiting_on),
+        engine_test(test_no_descriptor),
         engine_test(test_the_latest_only),
         engine_test(test_memory_runs_out),
+        engine_test(test_memory_runs_out_with_many_under_way),
+        engine_test(test_memory_runs_out_while_many_begin),
     };
     (void)signal(SIGPIPE, SIG_IGN);
+    if (atexit(say_last_words) != 0) {
+        return 1;
+    }
     return cmocka_run_group_tests(tests, make_certificates, drop_certificates);
 }

@@ -1,9 +1,16 @@
 /* test_http.c - csrc/http on a good network: what is sent, what is refused, what is read. */
+#ifndef _POSIX_C_SOURCE
+#define _POSIX_C_SOURCE 200809L
+#endif
 #include "../../csrc/http/http_internal.h"
 #include "support_http.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #define TEXT(text) ibk_span_of((text), strlen(text))
 
@@ -201,9 +208,9 @@ static void test_headers_on_the_wire(void **state)
 static void test_headers_that_replace_ours(void **state)
 {
     static const struct ibk_http_header headers[] = {
-        {BYTES("accept"), BYTES("text/plain")},
-        {BYTES("user-agent"), BYTES("other/2")},
         {BYTES("accept-encoding"), BYTES("identity")},
+        {BYTES("user-agent"), BYTES("other/2")},
+        {BYTES("accept"), BYTES("text/plain")},
     };
     (void)state;
     serve(NULL, 0);
@@ -284,9 +291,22 @@ static void test_headers_refused(void **state)
         many[i] = (struct ibk_http_header){TEXT("X-Many"), TEXT("1")};
     }
     send_headers(many, COUNT(many), NULL, IBK_E_HEADER);
+    row("a long name");
+    struct ibk_http_header named = {repeated("X-", 40), TEXT("a\nb")};
+    send_headers(&named, 1, NULL, IBK_E_HEADER);
+    assert_says((const char *)joined(repeated("X-", 30), TEXT(": ")).data);
     row("long");
-    struct ibk_http_header longer = {TEXT("X-Long"), repeated("x", 70000)};
-    send_headers(&longer, 1, NULL, IBK_E_HEADER);
+    const struct ibk_http_header longer[] = {{TEXT("X-Long"), repeated("x", 70000)}, {TEXT("X-Short"), TEXT("1")}};
+    send_headers(longer, 2, NULL, IBK_E_HEADER);
+    /* Sizes that no memory has: their sum must not come out small. */
+    const struct ibk_http_header endless[] = {
+        {{longer[0].value.data, SIZE_MAX}, TEXT("1")},
+        {TEXT("X"), {longer[0].value.data, SIZE_MAX}},
+        {{longer[0].value.data, SIZE_MAX - sizeof "Content-Type:" - sizeof "Expect:"}, TEXT("")}};
+    for (size_t i = 0; i < COUNT(endless); i++) {
+        row("endless %zu", i + 1);
+        send_headers(&endless[i], 1, NULL, IBK_E_HEADER);
+    }
     row("after");
     assert_int_equal(server_connections(bench.server), 0);
     assert_usable();
@@ -305,6 +325,7 @@ static void test_requests_refused(void **state)
         {IBK_E_ARGUMENT, "get", "http://127.0.0.1:%u/", NULL, 1000},
         {IBK_E_ARGUMENT, "GET /x HTTP/1.1\r\nEvil: 1\r\n\r\nGET", "http://127.0.0.1:%u/", NULL, 1000},
         {IBK_E_ARGUMENT, "ABCDEFGHIJKLMNOPQ", "http://127.0.0.1:%u/", NULL, 1000},
+        {IBK_E_ARGUMENT, "M-SEARCH", "http://127.0.0.1:%u/", NULL, 1000},
         {IBK_E_ARGUMENT, "CONNECT", "http://127.0.0.1:%u/", NULL, 1000},
         {IBK_E_ARGUMENT, "TRACE", "http://127.0.0.1:%u/", NULL, 1000},
         {IBK_E_ARGUMENT, "HEAD", "http://127.0.0.1:%u/", "body", 1000},
@@ -420,6 +441,87 @@ static void test_answers(void **state)
     assert_usable();
     ibk_span last = server_request(bench.server, COUNT(table));
     assert_row(ibk_span_find(last, TEXT("Cookie")) == last.len);
+}
+
+/* Gives the lines to the callback, as any version of libcurl may. Whether it took them all, or stopped. */
+static bool give_lines(const ibk_span *lines, size_t count)
+{
+    static const struct ibk_http_request request;
+    struct ibk_http_handle *handle = &bench.client->handle;
+    bool taken = true;
+    ibk_http_response_clean(&bench.response);
+    handle->transfer = (struct ibk_transfer){.request = &request, .response = &bench.response};
+    ibk_buf_init(&bench.response.header_block, HEADER_LIMIT);
+    for (size_t i = 0; taken && i < count && lines[i].data != NULL; i++) {
+        char *line = (char *)room(lines[i].len);
+        memcpy(line, lines[i].data, lines[i].len);
+        taken = ibk_http_on_header(line, 1, lines[i].len, handle) == lines[i].len;
+    }
+    assert_row(taken == (handle->transfer.stop == IBK_OK));
+    handle->transfer.request = NULL;
+    handle->transfer.response = NULL;
+    return taken;
+}
+
+/* What is taken for a status line, whatever libcurl makes of it. */
+static void test_status_lines(void **state)
+{
+    static const struct {
+        ibk_span line;
+        enum ibk_answer_part next; /* IBK_PART_STATUS: it is refused */
+    } table[] = {
+        {BYTES("HTTP/1.1 200 OK\r\n"), IBK_PART_HEADER},
+        {BYTES("HTTP/1.0 200\r\n"), IBK_PART_HEADER},
+        {BYTES("HTTP/1.1 599\n"), IBK_PART_HEADER},
+        {BYTES("HTTP/1.9 999 \r\n"), IBK_PART_HEADER},
+        {BYTES("HTTP/1.1 101 Switching Protocols\r\n"), IBK_PART_HEADER}, /* what follows is no HTTP */
+        {BYTES("HTTP/1.1 100 Continue\r\n"), IBK_PART_INTERIM},
+        {BYTES("HTTP/1.1 103\r\n"), IBK_PART_INTERIM},
+        {BYTES("HTTP/1.1 20\r"), IBK_PART_STATUS},
+        {BYTES("HTTP/2.1 200 OK\r\n"), IBK_PART_STATUS},
+        {BYTES("HTTP/1.x 200 OK\r\n"), IBK_PART_STATUS},
+        {BYTES("HTTP/1.! 200 OK\r\n"), IBK_PART_STATUS},
+        {BYTES("HTTP/1.1-200 OK\r\n"), IBK_PART_STATUS},
+        {BYTES("HTTP/1.1  20 OK\r\n"), IBK_PART_STATUS},
+        {BYTES("HTTP/1.1 000 OK\r\n"), IBK_PART_STATUS},
+        {BYTES("HTTP/1.1 a00 OK\r\n"), IBK_PART_STATUS},
+        {BYTES("HTTP/1.1 2a0 OK\r\n"), IBK_PART_STATUS},
+        {BYTES("HTTP/1.1 2 0 OK\r\n"), IBK_PART_STATUS},
+        {BYTES("HTTP/1.1 20a OK\r\n"), IBK_PART_STATUS},
+        {BYTES("HTTP/1.1 2000 OK\r\n"), IBK_PART_STATUS},
+        {BYTES("X: HTTP/1.1 200 OK\r\n"), IBK_PART_STATUS},
+    };
+    (void)state;
+    serve(NULL, 0);
+    for (size_t i = 0; i < COUNT(table); i++) {
+        row("%.*s", (int)table[i].line.len, (const char *)table[i].line.data);
+        bool taken = give_lines(&table[i].line, 1);
+        const struct ibk_transfer *transfer = &bench.client->handle.transfer;
+        assert_row(taken == (table[i].next != IBK_PART_STATUS) && transfer->part == table[i].next);
+        assert_row(taken || transfer->stop == IBK_E_PROTOCOL);
+    }
+}
+
+static void test_header_lines(void **state)
+{
+    static const struct {
+        ibk_span lines[4];
+        const char *header_block; /* NULL: it is refused */
+    } table[] = {
+        {{BYTES("HTTP/1.1 200 OK\r\n"), BYTES("A: 1\r\n"), BYTES("B: 2\n"), BYTES("C: 3")}, "A: 1\r\nB: 2\r\nC: 3\r\n"},
+        {{BYTES("HTTP/1.1 200 OK\r\n"), BYTES("A: 1\r\n"), BYTES(" 2\r\n"), BYTES("\t3\r\n")}, "A: 1 2\t3\r\n"},
+        {{BYTES("HTTP/1.1 200 OK\r\n"), BYTES("A: 1\r\n"), BYTES("\r\n"), BYTES("B: trailer\r\n")}, "A: 1\r\n"},
+        {{BYTES("HTTP/1.1 200 OK\r\n"), BYTES(""), BYTES("A: 1\r\n"), BYTES("\n")}, "A: 1\r\n"},
+        {{BYTES("HTTP/1.1 200 OK\r\n"), BYTES(" A: 1\r\n")}, NULL},
+        {{BYTES("HTTP/1.1 200 OK\r\n"), BYTES("\tA: 1\r\n")}, NULL},
+    };
+    (void)state;
+    serve(NULL, 0);
+    for (size_t i = 0; i < COUNT(table); i++) {
+        row("line %zu", i + 1);
+        assert_row(give_lines(table[i].lines, COUNT(table[i].lines)) == (table[i].header_block != NULL));
+        assert_text(ibk_buf_peek(&bench.response.header_block), table[i].header_block != NULL ? table[i].header_block : "");
+    }
 }
 
 static void test_head_ignores_the_length(void **state)
@@ -587,6 +689,103 @@ static void test_connection_closed_while_idle(void **state)
     assert_int_equal(server_requests(bench.server), 3);
 }
 
+/* Lets this number stand for something else, which is readable, since it is at its end. */
+static void replace(int fd, bool by_socket)
+{
+    int ends[2];
+    assert_int_equal(by_socket ? socketpair(AF_UNIX, SOCK_STREAM, 0, ends) : pipe(ends), 0);
+    assert_int_equal(dup2(ends[0], fd), fd);
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+}
+
+/* Two sockets that are connected with each other over TCP, so that they have ports. */
+static void connect_pair(int pair[2])
+{
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    socklen_t size = sizeof address;
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    assert_int_equal(bind(listener, (struct sockaddr *)&address, size), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &size), 0);
+    pair[0] = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(connect(pair[0], (struct sockaddr *)&address, size), 0);
+    pair[1] = accept(listener, NULL, NULL);
+    assert_true(pair[1] >= 0);
+    (void)close(listener);
+}
+
+/* Numbers of which libcurl did not say that they are closed stand for other sockets, which are left alone. */
+static void test_table_of_sockets(void **state)
+{
+    struct ibk_sockets sockets;
+    struct ibk_transfer opener = {.socket = CURL_SOCKET_BAD}, other = {.socket = CURL_SOCKET_BAD};
+    int pair[2], more[9];
+    (void)state;
+    assert_ok(ibk_sockets_init(&sockets, &err));
+    connect_pair(pair);
+    int port = ibk_socket_local_port(pair[0]);
+    assert_true(port > 0);
+    ibk_sockets_add(&sockets, -1, &opener);
+    assert_int_equal(sockets.count, 0);
+    ibk_sockets_add(&sockets, pair[0], &opener);
+    assert_true(ibk_sockets_are_quiet(&sockets, port));
+    assert_false(ibk_sockets_are_quiet(&sockets, 0));
+    assert_false(ibk_sockets_are_quiet(&sockets, port == 1 ? 2 : 1));
+    ibk_sockets_end_dead(&sockets);
+    assert_int_equal(write(pair[1], "x", 1), 1);
+    assert_false(ibk_sockets_are_quiet(&sockets, port));
+
+    row("another one under its number");
+    replace(pair[0], true);
+    assert_false(ibk_sockets_are_quiet(&sockets, port));
+    assert_int_equal(sockets.count, 0);
+    ibk_sockets_add(&sockets, pair[0], &opener);
+    replace(pair[0], false);
+    ibk_sockets_end_dead(&sockets);
+    assert_int_equal(sockets.count, 0);
+
+    row("its number is given out again");
+    ibk_sockets_add(&sockets, pair[0], &opener);
+    replace(pair[0], true);
+    ibk_sockets_add(&sockets, pair[0], &other);
+    assert_int_equal(sockets.count, 1);
+    assert_ptr_equal(sockets.list[0].opener, &other);
+
+    row("two of one transfer, which is told of its last");
+    opener.socket = pair[1];
+    ibk_sockets_add(&sockets, pair[1], &opener);
+    sockets.list[0].opener = &opener;
+    ibk_sockets_remove(&sockets, pair[0]);
+    assert_int_equal(opener.socket, pair[1]);
+    ibk_sockets_remove(&sockets, pair[0]); /* no more in there */
+    assert_int_equal(sockets.count, 1);
+    ibk_sockets_remove(&sockets, pair[1]);
+    assert_int_equal(opener.socket, CURL_SOCKET_BAD);
+    assert_int_equal(sockets.count, 0);
+
+    row("no memory for one more");
+    for (size_t i = 0; i < COUNT(more); i++) {
+        more[i] = dup(pair[0]);
+        if (sockets.count == sockets.room) {
+            ibk_test_fail_allocation(1);
+            ibk_sockets_add(&sockets, more[i], NULL);
+            ibk_test_fail_allocation(0);
+            assert_int_equal(sockets.count, i);
+        }
+        ibk_sockets_add(&sockets, more[i], NULL);
+        assert_int_equal(sockets.count, i + 1);
+    }
+    assert_true(sockets.room > 8);
+    for (size_t i = 0; i < COUNT(more); i++) {
+        (void)close(more[i]);
+    }
+    (void)close(pair[0]);
+    (void)close(pair[1]);
+    ibk_sockets_clean(&sockets);
+}
+
 static void test_memory_runs_out(void **state)
 {
     (void)state;
@@ -642,11 +841,14 @@ int main(void)
         http_test(test_headers_refused),
         http_test(test_requests_refused),
         http_test(test_answers),
+        http_test(test_status_lines),
+        http_test(test_header_lines),
         http_test(test_head_ignores_the_length),
         http_test(test_large_bodies),
         http_test(test_limits),
         http_test(test_keep_alive),
         http_test(test_connection_closed_while_idle),
+        http_test(test_table_of_sockets),
         http_test(test_memory_runs_out),
     };
     (void)signal(SIGPIPE, SIG_IGN);

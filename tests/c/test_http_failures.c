@@ -222,6 +222,24 @@ static void test_timeouts(void **state)
     }
 }
 
+/* The server takes the first bytes and no more, until after the time-out. */
+static void test_timeout_while_sending(void **state)
+{
+    static const struct step steps[] = {{.deed = ANSWER_RESET, .read_only = 20, .pause_ms = 600}};
+    (void)state;
+    SERVE(steps);
+    struct ibk_http_request request = {
+        .method = ibk_span_text("POST"),
+        .url = url_of("/x" SECRET),
+        .body = repeated("0123456789abcdef", 2u << 20), /* more than the system keeps on its way */
+        .timeout_ms = 200,
+    };
+    assert_failed(IBK_E_OUTCOME_UNKNOWN, true, send_request(&request));
+    assert_says("timed out while sending the request", "POST 127.0.0.1:", "/x");
+    assert_int_equal(server_requests(bench.server), 1);
+    assert_usable();
+}
+
 /* A listener whose queue is full: further connections get no reply. */
 struct full_listener {
     int listener;
@@ -566,7 +584,7 @@ static void test_fork(void **state)
         bench.client = NULL;
         good = good && ibk_http_client_new(&bench.options, &bench.client, &error) == IBK_OK &&
                ibk_http_send(bench.client, &request, NULL, &response, &error) == IBK_OK;
-        _exit(good ? 0 : 1);
+        leave_child(good ? 0 : 1);
     }
     int status = -1;
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -644,6 +662,7 @@ int main(void)
         http_test(test_nobody_there),
         http_test(test_reset_at_once),
         http_test(test_timeouts),
+        http_test(test_timeout_while_sending),
         http_test(test_connect_timeouts),
         http_test(test_sockets_that_timed_out_are_forgotten),
         http_test(test_interrupt),

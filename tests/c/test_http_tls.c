@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -254,6 +255,21 @@ static void test_ca_search(void **state)
             assert_string_equal(path, table[i].path);
         }
     }
+    row("names that are none of OpenSSL's");
+    static const char *const lookalikes[] = {"0123abcd_0", "0123abcd.", "0123abcd.-", "0123abcd.a", "0123abc.0", "0123ABCD.0"};
+    const char *other = scratch_file("lookalikes");
+    const char *const others[] = {other, NULL};
+    const struct ibk_ca_place place = {none, others};
+    assert_int_equal(mkdir(other, 0700), 0);
+    for (size_t i = 0; i < COUNT(lookalikes); i++) {
+        const char *name = (const char *)formatted("%s/%s", other, lookalikes[i]).data;
+        FILE *one = fopen(name, "w");
+        assert_non_null(one);
+        (void)fclose(one);
+        assert_refused(IBK_E_CA_MISSING, ibk_ca_search(&place, 1, file, sizeof file, path, sizeof path, &err));
+        assert_int_equal(unlink(name), 0);
+    }
+    assert_int_equal(rmdir(other), 0);
     row("no room");
     assert_refused(IBK_E_CA_MISSING, ibk_ca_search(table[0].places, 1, file, 4, path, 4, &err));
     row("this system");
@@ -262,6 +278,7 @@ static void test_ca_search(void **state)
     ibk_code code = ibk_http_find_ca(found, sizeof found, directory, sizeof directory, &err);
     assert_row(code == IBK_OK ? access(found[0] != '\0' ? found : directory, R_OK) == 0 : code == IBK_E_CA_MISSING);
     assert_refused(IBK_E_ARGUMENT, ibk_http_find_ca(found, 0, directory, 0, &err));
+    assert_refused(IBK_E_ARGUMENT, ibk_http_find_ca(found, sizeof found, directory, 0, &err));
 }
 
 static void test_exchanges_that_break_over_tls(void **state)
@@ -427,6 +444,31 @@ static void test_proxy_fails(void **state)
     server_stop(proxy);
 }
 
+/* A proxy that is itself spoken to over TLS has to have a good certificate too. */
+static void test_certificate_of_a_proxy(void **state)
+{
+    SSL_CTX *identities[] = {identity_new(&authority, "IP:127.0.0.1", -20 * DAY, -DAY),
+                             identity_new(&authority, "DNS:other.example", -60, DAY),
+                             identity_new(&stranger, "IP:127.0.0.1", -60, DAY)};
+    static const char *const says[] = {"expired", "another host name", "unknown authority"};
+    struct ibk_http_request request = {
+        .method = ibk_span_text("POST"), .url = ibk_span_text("https://api.test/x"), .timeout_ms = 2000};
+    (void)state;
+    bench.options.ca_file = ca_pem;
+    for (size_t i = 0; i < COUNT(identities); i++) {
+        row("%s", says[i]);
+        serve_with((struct server_setup){.tls = identities[i]});
+        bench.options.proxy = (const char *)formatted("https://user:hunter2@127.0.0.1:%u", server_port(bench.server)).data;
+        new_client();
+        assert_failed(IBK_E_TLS, false, send_request(&request));
+        assert_says(says[i], (const char *)formatted("proxy 127.0.0.1:%u: ", server_port(bench.server)).data,
+                    "POST api.test:443/x");
+        assert_hides(ibk_span_text("hunter2"));
+        assert_row(server_requests(bench.server) == 0);
+        SSL_CTX_free(identities[i]);
+    }
+}
+
 /* The certificate that counts is the target's, tunnel or not. */
 static void test_proxy_cannot_read_along(void **state)
 {
@@ -516,7 +558,7 @@ static void test_fork_over_tls(void **state)
             .method = ibk_span_text("GET"), .url = url_of("/"), .repeatable = true, .timeout_ms = 1000};
         bool refused = ibk_http_send(bench.client, &request, NULL, &response, &error) == IBK_E_FORKED;
         ibk_http_client_free(bench.client);
-        _exit(refused ? 0 : 1);
+        leave_child(refused ? 0 : 1);
     }
     int status = -1;
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -542,6 +584,7 @@ int main(void)
         http_test(test_connection_closed_while_idle_over_tls),
         http_test(test_proxy_is_used),
         http_test(test_proxy_fails),
+        http_test(test_certificate_of_a_proxy),
         http_test(test_proxy_cannot_read_along),
         http_test(test_environment_is_ignored),
         http_test(test_descriptors_are_not_inherited),

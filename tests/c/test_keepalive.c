@@ -676,7 +676,7 @@ static void test_fork(void **state)
                     ibk_keepalive_set_clock(keepalive, &offset_ms, &error) == IBK_E_FORKED;
         ibk_keepalive_stop(keepalive);
         ibk_keepalive_free(keepalive);
-        _exit(good ? 0 : 1);
+        leave_child(good ? 0 : 1);
     }
     int status = -1;
     assert_int_equal(waitpid(child, &status, 0), child);
