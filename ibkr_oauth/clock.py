@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from . import _core
 
+_DAYS = ("Mon,", "Tue,", "Wed,", "Thu,", "Fri,", "Sat,", "Sun,")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 #: A Date header has whole seconds, and an answer takes a moment: smaller differences mean nothing.
@@ -87,17 +88,18 @@ class ServerClock:
 
 
 def parse_date(header: str) -> float | None:
-    """Seconds since 1970 of `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7); None for anything else.
+    """Seconds since 1970 of `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7); None for what is no such date.
 
     By hand: the standard library's parser takes longer to import than the rest of this package.
     """
     try:
-        _, day, month, year, clock, zone = header.split()
+        weekday, day, month, year, clock, zone = header.split()
         hours, minutes, seconds = map(int, clock.split(":"))
         date = datetime(int(year), _MONTHS.index(month) + 1, int(day), hours, minutes, min(seconds, 59), tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
-    return date.timestamp() if zone == "GMT" else None
+    moment = date.timestamp()
+    return moment if weekday in _DAYS and zone == "GMT" and moment >= 0 else None
 
 
 def duration(span: timedelta) -> str:

@@ -118,6 +118,12 @@ def test_dates(moment: int) -> None:
         "Sun, 06 Nov 1994 25:00:00 GMT",
         "a b c d e f",
         "Sun, 06 Nov 1994 08:49 GMT",
+        "Sunday, 06 Nov 1994 8:9:7 GMT",
+        "Sun 06 Nov 1994 08:49:37 GMT",
+        "0000 06 Nov 1994 08:49:37 GMT",
+        ", 1 Jan 1 0:0:0 GMT",
+        "Mon, 01 Jan 0001 00:00:00 GMT",
+        "Wed, 31 Dec 1969 23:59:59 GMT",
     ],
 )
 def test_what_is_no_date(header: str) -> None:
