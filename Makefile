@@ -72,10 +72,11 @@ matrix: build/done/test .venv/all build/freethreaded/made ## WHEEL, or one built
 	@IBKR_OAUTH_WHEEL='$(WHEEL)' $(BIN)/python -m pytest tests/build/test_wheel.py
 	@$(WATCHED) threads
 
+CPPCHECK_FLAGS := -q --std=c11 --enable=warning,performance,portability --error-exitcode=1 -Icsrc/include
 analyze: build/done/analyze lint-tidy ## gcc -fanalyzer, cppcheck and clang-tidy over all of our C
 	$(call quietly,gcc -fanalyzer,CC=gcc CFLAGS=-fanalyzer $(BIN)/python setup.py -q build_ext --force \
 	    --build-lib build/analyzed --build-temp build/analyzed/objects)
-	cppcheck -q --std=c11 --enable=warning,performance,portability --error-exitcode=1 -Icsrc/include $(SOURCES)
+	$(call quietly,cppcheck,cppcheck $(CPPCHECK_FLAGS) $(SOURCES))
 
 fuzz: build/done/fuzz .venv/fuzz build/done/extension ## all that takes text from outside: FUZZ="--cpu-seconds 600 --jobs 2 url"
 	@$(MAKE) -C csrc -j$$(getconf _NPROCESSORS_ONLN) fuzzers CC="$${CLANG:-clang}"
@@ -113,7 +114,7 @@ lint-format: .venv/all
 TIDY_FLAGS = -std=c11 -Icsrc/include -DPy_LIMITED_API=0x030B0000 $$($${PKG_CONFIG:-pkg-config} --cflags libcrypto libcurl) \
 	-isystem $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))')
 lint-tidy: .venv/all
-	printf '%s\n' $(SOURCES) | xargs -P 2 -I FILE $(BIN)/clang-tidy --quiet FILE -- $(TIDY_FLAGS)
+	$(call quietly,clang-tidy,printf '%s\n' $(SOURCES) | xargs -P 2 -I FILE $(BIN)/clang-tidy --quiet FILE -- $(TIDY_FLAGS))
 
 format: .venv/all ## rewrites Python and C in the project's style
 	$(BIN)/ruff check --fix-only
