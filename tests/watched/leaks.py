@@ -101,14 +101,14 @@ class References(Leaks):
     """
 
     def reports(self, item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
-        totals = []
-        for _ in range(WARM_UP + ROUNDS - 1):
+        totals = [0] * (WARM_UP + ROUNDS - 1)  # filled, not made longer, which would count
+        for number in range(len(totals)):
             reports = self.run(item, None)  # all is made anew
             if not all(report.passed for report in reports):
                 return reports
             del reports  # they would count
             gc.collect()
-            totals.append(sys.gettotalrefcount())  # type: ignore[attr-defined]
+            totals[number] = sys.gettotalrefcount()  # type: ignore[attr-defined]
         grown = [after - before for before, after in itertools.pairwise(totals[WARM_UP - 1 :])]
         reports = super().reports(item, nextitem)
         if min(grown) > 0:
