@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import pytest
+from rich.console import Console
 from support.person import Person
 
 from ibkr_oauth import AccessToken, LiveSessionToken, OAuthClient, PrivateKey, RequestToken
@@ -318,6 +320,15 @@ def test_open_and_nobody_answers(run: Run, browser: Any, monkeypatch: pytest.Mon
     assert result.exit_code == 4
     assert "nobody answered" in result.stderr
     assert "Without --open" in result.stderr
+
+
+def test_on_a_terminal_it_asks_where_it_shows_what_it_does() -> None:
+    written = io.StringIO()
+    screen = demo._Screen(Console(file=written, force_terminal=True, width=120))
+    with screen:
+        screen.begin("authorize")
+        screen.ask("Answer in your browser: http://127.0.0.1:9/")
+    assert "Answer in your browser: http://127.0.0.1:9/" in written.getvalue()
 
 
 def test_open_takes_no_other_answers(run: Run, browser: Any) -> None:

@@ -102,6 +102,9 @@ class Terminal:
                 break
         self.screen += self._child.before
 
+    def presses_ctrl_d(self) -> None:
+        self._child.sendeof()
+
     def is_killed(self) -> None:
         self._child.kill(signal.SIGKILL)
         self._child.close()
@@ -208,7 +211,8 @@ def test_every_wrong_answer_is_named_and_asked_for_again(start: Start, sandbox: 
     token, secret = portal.register(consumer_key)
     terminal.types("ABC1")
     terminal.reads("4 characters, character 4 is none of letters, expected nine letters")
-    terminal.answers("Consumer key: ", consumer_key.lower())
+    terminal.answers("Consumer key: ", f"{consumer_key[:4].lower()} {consumer_key[4:].lower()}")
+    terminal.reads("Blanks are taken out.")
     terminal.reads(f"IBKR keeps it in capitals: {consumer_key}")
     terminal.answers("Access token: ", secret)
     terminal.reads("this looks like the secret")
@@ -288,6 +292,58 @@ def test_killed_in_the_middle_it_goes_on_and_the_former_profile_stays(
     assert terminal.ends() == 0, terminal.screen
 
 
+def test_access_token_and_secret_are_replaced(
+    start: Start, sandbox: Sandbox, consumer_key: str, environment: dict[str, str], home: Path
+) -> None:
+    terminal = start("--profile", "paper")
+    terminal.answers("Your choice [1]: ", "1")
+    portal = Portal(sandbox, terminal.reads("Consumer key: "))
+    token, secret = portal.register(consumer_key)
+    terminal.types(consumer_key)
+    terminal.answers("Access token: ", token)
+    terminal.answers("not shown): ", secret)
+    assert terminal.ends() == 0, terminal.screen
+
+    other_token, other_secret = sandbox.grant(consumer_key)
+    assert other_secret != secret
+    terminal = start("--profile", "paper")
+    terminal.answers("What now [1]: ", "2")
+    terminal.answers("Access token: ", other_token)
+    terminal.answers("not shown): ", other_secret)
+    assert terminal.ends() == 0, terminal.screen
+    stored = (home / ".config/ibkr-oauth/config.toml").read_text()
+    assert other_token in stored
+    assert other_secret in stored
+    assert secret not in stored
+
+
+def test_without_options_it_searches_a_prime_and_may_be_stopped(environment: dict[str, str], home: Path) -> None:
+    terminal = Terminal(environment)
+    terminal.answers("Name of the profile [paper]: ", "mine")
+    terminal.answers("Your choice [1]: ", "1")
+    terminal.reads("The search for a prime of your own takes 10 seconds to some minutes.")
+    terminal.presses_ctrl_c()
+    assert terminal.ends() == INTERRUPTED
+    assert "go on with: ibkr-oauth init --profile mine" in terminal.screen
+    folder = home / ".config/ibkr-oauth/keys/mine"
+    assert not folder.exists() or list(folder.iterdir()) == []
+
+
+def test_files_that_are_in_the_way_stay(start: Start, home: Path) -> None:
+    keys = home / ".config/ibkr-oauth/keys"
+    for name in ("paper", "paper-2"):
+        (keys / name).mkdir(parents=True)
+        (keys / name / "private_signature.pem").write_text("mine")
+    terminal = start("--profile", "paper")
+    terminal.answers("Your choice [1]: ", "1")
+    terminal.reads(f"Made the keys in {keys / 'paper-3'}")
+    terminal.reads("Consumer key: ")
+    terminal.presses_ctrl_c()
+    assert terminal.ends() == INTERRUPTED
+    for name in ("paper", "paper-2"):
+        assert (keys / name / "private_signature.pem").read_text() == "mine"
+
+
 def test_keys_of_a_run_that_was_killed_are_used(start: Start, home: Path) -> None:
     folder = home / ".config/ibkr-oauth/keys/paper"
     made = generate_keys(folder, dh_params=DHParameters.rfc7919())
@@ -349,9 +405,25 @@ def test_who_waits_for_the_portal_may_say_so(start: Start, sandbox: Sandbox, con
 
     terminal = start("--profile", "waiting")
     terminal.reads(f"The consumer key is {consumer_key}.")
-    terminal.reads("Access token: ")
-    terminal.presses_ctrl_c()
+    terminal.answers("Access token: ", "0" * 20)
+    terminal.answers("not shown): ", "later")
+    terminal.types("")
+    assert terminal.ends() == 0
+    assert "go on with: ibkr-oauth init --profile waiting" in terminal.screen
+
+    terminal = start("--profile", "waiting")
+    terminal.reads("The access token that begins with 0000 is there")
+    terminal.reads("not shown): ")
+    terminal.presses_ctrl_d()
     assert terminal.ends() == INTERRUPTED
+
+
+def test_who_has_no_consumer_key_yet_may_say_so(start: Start) -> None:
+    terminal = start("--profile", "waiting")
+    terminal.answers("Your choice [1]: ", "1")
+    terminal.answers("Consumer key: ", "Later")
+    assert terminal.ends() == 0
+    assert "go on with: ibkr-oauth init --profile waiting" in terminal.screen
 
 
 def test_keys_that_are_there_are_tried_and_named(
