@@ -23,6 +23,7 @@ from support.person import Person
 
 from ibkr_oauth import AccessToken, LiveSessionToken, OAuthClient, PrivateKey, RequestToken
 from ibkr_oauth.cli import common, demo
+from ibkr_oauth.cli.consent import ConsentListener
 from ibkr_oauth.sandbox import Sandbox
 from ibkr_oauth.signing import SignedRequest, Signer
 
@@ -320,6 +321,12 @@ def test_open_and_nobody_answers(run: Run, browser: Any, monkeypatch: pytest.Mon
     assert result.exit_code == 4
     assert "nobody answered" in result.stderr
     assert "Without --open" in result.stderr
+
+
+def test_a_sandbox_that_does_not_answer_the_browser() -> None:
+    with ConsentListener("https://127.0.0.1:1/authorize", None) as listener:
+        status, page = fetch(f"{listener.authorize_url}?oauth_token=abc")
+    assert (status, "The sandbox did not answer." in page) == (502, True)
 
 
 def test_on_a_terminal_it_asks_where_it_shows_what_it_does() -> None:

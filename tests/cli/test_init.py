@@ -7,6 +7,7 @@ import re
 import signal
 import stat
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -226,6 +227,8 @@ def test_every_wrong_answer_is_named_and_asked_for_again(start: Start, sandbox: 
     terminal.reads("error: access token secret has 129 characters, expected 344")
     terminal.answers("not shown): ", "!" + secret[1:])
     terminal.reads("character 1 of 344")
+    terminal.answers("not shown): ", b64encode(bytes(255) + b"\x01").decode())
+    terminal.reads("error: access token secret does not decrypt with this key")
     terminal.answers("not shown): ", secret[:64])
     for begin in range(64, 344, 64):  # as mail and narrow terminals break it
         terminal.types(secret[begin : begin + 64])
@@ -463,6 +466,26 @@ def test_keys_that_are_there_are_tried_and_named(
     terminal.reads("Signing key and encryption key are swapped")
     terminal.answers("Exchange them [Y/n]: ", "")
     assert terminal.ends() == 0, terminal.screen
+
+
+def test_public_halves_that_cannot_be_written(start: Start, key_files: KeyFiles, home: Path, tmp_path: Path) -> None:
+    """Where the user's own keys came without them."""
+    folder = home / ".config" / "ibkr-oauth"
+    folder.mkdir(parents=True)
+    (folder / "keys").write_text("a file, where the folder would be")
+    own = tmp_path / "own"
+    own.mkdir()
+    for path in (key_files.private_signature, key_files.private_encryption, key_files.dh_params):
+        (own / path.name).write_bytes(path.read_bytes())
+        (own / path.name).chmod(0o600)
+    terminal = start("--profile", "mine")
+    terminal.answers("Your choice [1]: ", "2")
+    terminal.answers("File of the private key that signs: ", str(own / "private_signature.pem"))
+    terminal.answers("File of the private key that decrypts: ", str(own / "private_encryption.pem"))
+    terminal.answers("File of the Diffie-Hellman parameters: ", str(own / "dhparam.pem"))
+    terminal.reads("could not be written: Not a directory")
+    assert terminal.ends() == 3
+    assert "Give a file in a folder of your own as IBKR_OAUTH_CONFIG." in terminal.screen
 
 
 def test_a_consumer_that_is_not_active_yet_is_no_fault_of_the_user(

@@ -218,6 +218,13 @@ def test_a_public_key_that_is_cut(check, keys, label: str, body: str) -> None:
     assert not one["role"].startswith("public half")
 
 
+def test_a_public_key_in_binary_is_named_without_its_fingerprint(check, keys) -> None:
+    key = load_pem_public_key((keys / "public_signature.pem").read_bytes())
+    (keys / "public_signature.pem").write_bytes(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    one = check(keys / "public_signature.pem", code=0)["by_name"]["public_signature.pem"]
+    assert (one["sha256"], one["role"]) == (None, "for IBKR's portal")
+
+
 def test_words_for_people_where_something_is_wrong(run, keys) -> None:
     path = keys / "private_signature.pem"
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
