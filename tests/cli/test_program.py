@@ -106,6 +106,11 @@ def test_python_m() -> None:
     assert done.stdout.startswith("Usage: ibkr-oauth ")
 
 
+def test_importing_the_command_does_not_run_it() -> None:
+    done = python("import ibkr_oauth.__main__; print('imported')")
+    assert (done.returncode, done.stdout) == (0, "imported\n")
+
+
 def test_help_imports_neither_rich_tables_nor_the_sandbox() -> None:
     done = python(
         "import sys\n"

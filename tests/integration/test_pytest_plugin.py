@@ -16,7 +16,14 @@ import vcr
 import yaml
 
 from ibkr_oauth import AccessToken, Session, UsageError
-from ibkr_oauth.pytest_plugin import assert_nonces_unique, assert_signed, refuse_other_hosts, scrub_request, vcr_options
+from ibkr_oauth.pytest_plugin import (
+    assert_nonces_unique,
+    assert_signed,
+    refuse_other_hosts,
+    scrub_request,
+    scrub_response,
+    vcr_options,
+)
 from ibkr_oauth.sandbox import RecordedRequest, Sandbox
 
 _PROJECT = Path(__file__).parents[2]
@@ -249,3 +256,14 @@ def test_bodies_of_every_kind_are_scrubbed() -> None:
         assert scrubbed.body == left
         assert scrubbed.headers == {"COOKIE": "[hidden]"}
         assert "abcdef" not in scrubbed.uri
+
+
+def test_redirects_are_scrubbed_and_may_have_no_body() -> None:
+    there = "https://127.0.0.1/done?oauth_token=0123456789abcdef0123&oauth_verifier=verysecret"
+    for body in ({"string": b""}, {}):
+        headers = {"Location": [there], "SET-COOKIE": ["api=verysecret"], "Date": ["now"]}
+        scrubbed = scrub_response({"headers": headers, "body": dict(body)})
+        assert scrubbed["body"] == body
+        assert "verysecret" not in str(scrubbed)
+        assert scrubbed["headers"]["Location"][0].startswith("https://127.0.0.1/done?oauth_token=")
+        assert scrubbed["headers"]["Date"] == ["now"]

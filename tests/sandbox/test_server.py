@@ -81,6 +81,14 @@ def test_stop_without_start() -> None:
     Sandbox().stop()
 
 
+def test_connections_of_one_that_is_stopped_are_gone_already() -> None:
+    sandbox = Sandbox()
+    sandbox.drop_connections()
+    with sandbox:
+        assert exchange(sandbox, "GET", "/v1/api/tickle", {"User-Agent": "x"}).status == 401
+    sandbox.drop_connections()
+
+
 def test_taken_port(sandbox: Sandbox) -> None:
     with pytest.raises(OSError, match="in use"):
         Sandbox(port=sandbox.port, tls=True).start()
