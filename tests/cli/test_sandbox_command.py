@@ -217,6 +217,7 @@ def test_it_ends_with_standard_input(key_files: KeyFiles) -> None:
         assert sandbox.process.stdin is not None
         assert sandbox.document["consumer_key"] == "SANDBOXED"
         assert sandbox.process.poll() is None
+        sandbox.process.stdin.write("what is said there means nothing\n")
         sandbox.process.stdin.close()
         assert sandbox.process.wait(10) == 0
 

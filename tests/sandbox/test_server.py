@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import http.client
 import logging
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from ibkr_oauth.sandbox import Sandbox
+from ibkr_oauth.sandbox import Sandbox, server
 
 from .conftest import Connect
 from .reference import Client, exchange
@@ -93,6 +94,27 @@ def test_taken_port(sandbox: Sandbox) -> None:
     with pytest.raises(OSError, match="in use"):
         Sandbox(port=sandbox.port, tls=True).start()
     assert len(sandbox_threads()) == 1
+
+
+def test_a_start_that_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Sandbox() as other:
+        port = other.port
+    with monkeypatch.context() as patched:
+        patched.setattr(server.Certificate, "write", fail)
+        with pytest.raises(OSError, match="No space left"):
+            Sandbox(port=port, tls=True).start()
+    with Sandbox(port=port) as again:
+        assert again.port == port
+    with monkeypatch.context() as patched:
+        patched.setattr(server, "_START_TIMEOUT", 0)
+        with pytest.raises(RuntimeError, match="did not start"):
+            Sandbox(port=port).start()
+    assert not sandbox_threads()
+    with Sandbox(port=port) as again:
+        assert again.port == port
 
 
 def test_fixed_port(sandbox: Sandbox) -> None:
