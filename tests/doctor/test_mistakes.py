@@ -180,6 +180,10 @@ RARE: dict[str, tuple[Callable[[Case], object], str, str, str | None, str]] = {
         lambda c: c.fail(200, LST, body="{}"),
         *("live_session_token", "bad", "live-session-token", "diffie_hellman_response"),
     ),
+    "a signed call that is answered by a page": (
+        lambda c: c.fail(200, "/portfolio/accounts", body="<p>Hello", html=True),
+        *("portfolio", "bad", "server", "not JSON (text/html, 8 bytes)"),
+    ),
     "a refused signature, and then no answer": (
         lambda c: (
             other_signing_key(c),
@@ -198,6 +202,10 @@ RARE: dict[str, tuple[Callable[[Case], object], str, str, str | None, str]] = {
     "another login that comes in between": (
         lambda c: c.fail(200, INIT, body=COMPETING),
         *("competing", "bad", "competing-login", "another login of the user name"),
+    ),
+    "a brokerage session that is said not to be authenticated": (
+        lambda c: c.fail(200, INIT, body='{"authenticated":false,"competing":false,"connected":true}'),
+        *("brokerage", "bad", "brokerage-refused", "OAuth works, and the brokerage session does not: "),
     ),
     "no answer to a query": (
         lost_after_the_status,
