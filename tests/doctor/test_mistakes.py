@@ -16,7 +16,7 @@ from doctor import mistakes
 from doctor.conftest import NewCase
 from doctor.mistakes import MISTAKES, PASSWORD, Case, Mistake
 
-from ibkr_oauth import PrivateKey, _core, config, doctor
+from ibkr_oauth import PrivateKey, _core, config, doctor, errors
 from ibkr_oauth.clock import Clock
 from ibkr_oauth.doctor import offline
 from ibkr_oauth.errors import ConfigurationError
@@ -258,7 +258,12 @@ def test_a_system_without_authorities(new_case: NewCase, monkeypatch: pytest.Mon
     case = new_case()
     register(case)
     del case.environment["IBKR_OAUTH_CA_FILE"]
-    monkeypatch.setattr(_core, "find_ca", lambda: ("", ""))
+
+    def find_ca() -> tuple[str, str]:
+        words = "no file of certificate authorities on this system"
+        raise errors.from_core("ca_missing", words, "ibk_http_find_ca", "none", 0, False)
+
+    monkeypatch.setattr(_core, "find_ca", find_ca)
     report = diagnose(case, offline=True)
     assert report.cause == "ca-missing"
     assert "ca-certificates" in report.next_step
