@@ -303,3 +303,5 @@ def test_arguments_that_are_missing_or_of_another_type(call):
 def test_a_key_of_no_bytes():
     with pytest.raises(errors.InvalidValue, match="0 bytes"):
         _core.hmac_sha256("x", _core.Secret(b""))
+    with pytest.raises(errors.InvalidValue, match="0 bytes"):
+        _core.derive_live_session_token(_core.Secret(b""), _core.Secret(b"x"))

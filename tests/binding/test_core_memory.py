@@ -1,6 +1,7 @@
 """Python without memory, at each of its allocations in turn: MemoryError, nothing lost, nothing broken. And a core without."""
 
 import _imp
+import gc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -118,10 +119,12 @@ def test_python_has_no_memory_for_one_thing(signing_key, signing_pem, dh_paramet
 
 def test_python_has_no_memory_for_the_module():
     testcapi = pytest.importorskip("_testcapi")
-    outcomes = []
+    outcomes, half_made = [], []
     for number in range(1000):
         module = _imp.create_dynamic(ModuleSpec(_core.__name__, None, origin=_core.__file__))
+        half_made.append(module)
         outcomes.append(outcome_without_memory(testcapi, number, partial(_imp.exec_dynamic, module)))
+    gc.collect()  # which looks into what is half made, too
     assert (MemoryError, "") in outcomes
     assert outcomes[-1] == 0
     assert module.Secret(b"a").reveal() == b"a"

@@ -186,6 +186,9 @@ def test_objects_take_part_in_garbage_collection(objects):
     for item in objects:
         assert gc.is_tracked(item)
         assert gc.get_referents(item) == [type(item)]
+        assert any(one is item for one in gc.get_referrers(type(item)))
+    for held in (*map(type, objects), errors.from_core):
+        assert any(one is _core for one in gc.get_referrers(held))
 
 
 @contextlib.contextmanager
