@@ -25,6 +25,7 @@ from support.rogue import PATIENCE, Peer, Rogue
 
 from ibkr_oauth import (
     AsyncSession,
+    ConnectError,
     Consumer,
     IBKROAuthError,
     OutcomeUnknown,
@@ -68,6 +69,16 @@ def test_work_in_the_background_that_fails_is_told_and_no_more(
     asyncio.run(as_tasks())
     told = [record for record in caplog.records if record.getMessage() == "work in the background failed"]
     assert [record.exc_info[0] for record in told if record.exc_info] == [ZeroDivisionError, ZeroDivisionError]
+
+
+def test_a_tickle_that_is_answered_after_the_end_is_no_news(options: dict[str, Any]) -> None:
+    told: list[Any] = []
+    session = Session(**options, on_event=told.append)
+    session.close()
+    before = list(told)
+    session._heard(ConnectError("nobody is there"))
+    assert told == before
+    assert session.health().last_error is None
 
 
 def test_connections_that_are_closed_send_nothing() -> None:
