@@ -154,6 +154,21 @@ def test_other_hosts_are_not(url: str) -> None:
         refuse_other_hosts(url)
 
 
+def test_without_the_sandbox_it_says_what_to_install(tmp_path: Path) -> None:
+    code, said = run(
+        tmp_path,
+        """
+import sys
+sys.modules["ibkr_oauth.sandbox"] = None
+
+def test_it(ibkr_sandbox):
+    pass
+""",
+    )
+    assert code == 1
+    assert "need the sandbox (ibkr_oauth.sandbox is missing): pip install 'ibkr_oauth[sandbox]'" in said
+
+
 def test_nothing_heavy_is_loaded() -> None:
     heavy = "'asyncio', 'ibkr_oauth.sandbox', 'ibkr_oauth.config', 'ibkr_oauth.aio', 'starlette', 'cryptography', 'vcr'"
     program = f"import pytest, sys; before = set(sys.modules); import ibkr_oauth.pytest_plugin; print(({{{heavy}}} & set(sys.modules)) - before)"

@@ -8,6 +8,8 @@ import json
 import logging
 import pickle
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -412,6 +414,18 @@ def test_without_tls_only_on_this_machine() -> None:
     assert _address("https://api.ibkr.com/v1/api") == "wss://api.ibkr.com/v1/api"
     with pytest.raises(InvalidValue, match="without TLS"):
         _address("http://api.ibkr.com/v1/api")
+
+
+def test_a_version_of_websockets_that_is_too_old_is_said_to_be() -> None:
+    code = (
+        "import websockets.asyncio.client\n"
+        "from websockets import exceptions\n"
+        "del exceptions.ProxyError\n"
+        "try: import ibkr_oauth.integrations.websockets\n"
+        "except ImportError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.startswith("this version of websockets is too old: pip install"), done.stderr
 
 
 def test_what_a_tickle_must_have(sandbox: Sandbox, ibkr: Session) -> None:
