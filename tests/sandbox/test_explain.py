@@ -269,6 +269,11 @@ def test_bodies_that_cannot_have_been_signed(client: Client) -> None:
         mistaken = {"method": "GET", "pairs": pairs}
         reply = client.post("/tickle", form=body, oauth=oauth, signed=mistaken, headers=as_json)
         assert "verifies if the method is GET" in explanation(reply)
+    for body in ("{", "[" * 100_000):  # rightly signed, they are refused for what they are
+        oauth, pairs = own_pairs(client, oauth_nonce=f"n{len(body)}")
+        path = "/iserver/auth/ssodh/init"
+        reply = client.post(path, form=body, oauth=oauth, signed={"pairs": pairs}, headers=as_json)
+        assert (reply.status, reply.error) == (400, "Bad Request: the body is not JSON")
 
 
 def test_an_address_without_a_port(connect: Connect) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import http.client
@@ -108,8 +109,15 @@ def test_a_start_that_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatc
             Sandbox(port=port, tls=True).start()
     with Sandbox(port=port) as again:
         assert again.port == port
+    startup = server._Server.startup
+
+    async def late(self: server._Server, sockets: list[socket.socket] | None = None) -> None:
+        await asyncio.sleep(0.2)
+        await startup(self, sockets)
+
     with monkeypatch.context() as patched:
-        patched.setattr(server, "_START_TIMEOUT", 0)
+        patched.setattr(server, "_START_TIMEOUT", 0.01)
+        patched.setattr(server._Server, "startup", late)
         with pytest.raises(RuntimeError, match="did not start"):
             Sandbox(port=port).start()
     assert not sandbox_threads()
