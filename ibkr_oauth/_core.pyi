@@ -313,7 +313,10 @@ def verify_live_session_token(token: Secret, consumer_key: str, signature: str) 
     """Raises LiveSessionTokenMismatch unless `signature` (hex) proves the token."""
 
 def find_ca() -> tuple[str, str]:
-    """The CA file and directory that verification uses where none is given; one of them may be empty."""
+    """The CA file and directory that verification uses where none is given; one of them is empty.
+
+    Raises TLSError where this system has neither.
+    """
 
 def check_request(
     method: str, url: str, headers: _Pairs, body: _Bytes | None, repeatable: bool, timeout_ms: int, /

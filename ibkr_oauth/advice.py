@@ -1031,9 +1031,6 @@ def _hear_body(body: str, status: int | None, path: str) -> Heard:
         error = ours.get("message")
         if isinstance(error, str):
             return hear(error)._replace(kind=kind)
-    given = fields.get("statusCode", fields.get("status"))
-    if status is None and isinstance(given, int) and 100 <= given <= 599:
-        status = given
     words = [word for word in (error, fields.get("detail"), fields.get("message")) if isinstance(word, str) and word]
     hmds = fields.get("hmds")
     if isinstance(hmds, dict) and not words:

@@ -73,7 +73,7 @@ class _Line:
                 continue
             future = self._waiting.get(key)
             if future is None or future.done():
-                continue
+                continue  # it was cancelled just now: nobody waits
             if isinstance(outcome, BaseException):
                 future.set_exception(outcome)
             else:

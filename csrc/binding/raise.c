@@ -13,8 +13,11 @@ PyObject *ibk_build_exception(const struct ibk_state *state, const struct ibk_er
     if (text == NULL) {
         return NULL;
     }
-    return PyObject_CallFunction(state->from_core, "sNsskO", ibk_code_name(err->code), text, err->where,
-                                 ibk_domain_name(err->domain), err->native, err->sent ? Py_True : Py_False);
+    /* Not "N": where Python has no memory for the arguments, it forgets to let go of those. */
+    PyObject *exception = PyObject_CallFunction(state->from_core, "sOsskO", ibk_code_name(err->code), text, err->where,
+                                                ibk_domain_name(err->domain), err->native, err->sent ? Py_True : Py_False);
+    Py_DECREF(text);
+    return exception;
 }
 
 PyObject *ibk_raise(const struct ibk_state *state, const struct ibk_error *err)

@@ -21,9 +21,7 @@ static PyObject *take_params(const struct ibk_state *state, struct ibk_dh_params
 static void params_dealloc(PyObject *self)
 {
     PyObject_GC_UnTrack(self);
-    if (IBK_SELF(self)->native != NULL) {
-        ibk_dh_params_release(IBK_SELF(self)->native);
-    }
+    ibk_dh_params_release(IBK_SELF(self)->native);
     ibk_object_free(self);
 }
 
@@ -234,9 +232,7 @@ static PyObject *params_repr(PyObject *self)
 static void exchange_dealloc(PyObject *self)
 {
     PyObject_GC_UnTrack(self);
-    if (IBK_SELF(self)->native != NULL) {
-        ibk_dh_exchange_free(IBK_SELF(self)->native);
-    }
+    ibk_dh_exchange_free(IBK_SELF(self)->native);
     ibk_object_free(self);
 }
 

@@ -21,9 +21,7 @@ static PyObject *take_key(const struct ibk_state *state, struct ibk_rsa_key *key
 static void key_dealloc(PyObject *self)
 {
     PyObject_GC_UnTrack(self);
-    if (IBK_SELF(self)->native != NULL) {
-        ibk_rsa_key_release(IBK_SELF(self)->native);
-    }
+    ibk_rsa_key_release(IBK_SELF(self)->native);
     ibk_object_free(self);
 }
 

@@ -15,7 +15,7 @@ from typing import Any
 from ibkr_oauth import _core, files
 from ibkr_oauth._version import VERSION
 from ibkr_oauth.config import Settings, key_password
-from ibkr_oauth.errors import ConfigurationError, IBKROAuthError
+from ibkr_oauth.errors import ConfigurationError
 from ibkr_oauth.redact import mask
 
 from .files import identify
@@ -90,10 +90,7 @@ def _identifiers(settings: Settings | None) -> Mapping[str, str]:
     hidden: dict[str, str] = {}
     if settings is not None:
         for name in ("consumer_key", "access_token"):
-            try:
-                value = settings.get(name)
-            except IBKROAuthError:
-                continue
+            value = settings.get(name)
             if value is not None and len(value.text.strip()) > 4 and value.text.strip() != "TESTCONS":
                 hidden[value.text.strip()] = mask(value.text.strip())
     homes = {str(Path("~").expanduser())}

@@ -477,8 +477,9 @@ def _base_url(parts: Parts) -> Finding | None:
 def _ca_file(parts: Parts) -> Finding | None:
     given = parts.text("ca_file")
     if given is None:
-        file, folder = _core.find_ca()
-        if not file and not folder:
+        try:
+            file, folder = _core.find_ca()
+        except TLSError:
             return bad(
                 "ca_file",
                 "ca-missing",

@@ -56,6 +56,16 @@ def test_types_of_arguments(dh_parameters):
     ]:
         with pytest.raises(TypeError, match=f"^{message}$"):
             call()
+    exchange = dh_parameters.exchange()
+    for call in (
+        DHParameters.load,
+        DHParameters.from_numbers,
+        lambda: DHParameters.generate("2048"),
+        lambda: dh_parameters.exchange(other=b"\5"),
+        exchange.finish,
+    ):
+        with pytest.raises(TypeError, match=r"argument|int"):
+            call()
 
 
 def test_thorough_check(vectors):

@@ -112,6 +112,9 @@ def test_types_of_arguments(mailbox, engine):
             engine.cancel(key)
     with pytest.raises(TypeError, match=r"takes 6 arguments for a request, and 5 more to sign it \(1 given\)"):
         engine.submit(1, "GET")
+    with pytest.raises(TypeError, match="takes a key and a request"):
+        engine.submit()
+    assert engine.cancel(-1) is False
     assert mailbox.take() == []
 
 
@@ -460,7 +463,10 @@ def test_types_of_keep_alive_arguments(engine, mailbox, beats):
         keep_alive.set_clock(2**63)
     with pytest.raises(errors.InvalidValue):
         keep_alive.set_headers([("A", "b\n")])
+    with pytest.raises(TypeError, match="headers must be a sequence"):
+        keep_alive.set_headers(None)
     assert keep_alive.set_clock(None) is None
+    assert keep_alive.set_clock(-1) is None
     assert keep_alive.status()[4] is False
 
 

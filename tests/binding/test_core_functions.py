@@ -181,6 +181,9 @@ def test_types_of_secrets_and_keys(signing_key):
         lambda: _core.verify_live_session_token("s", "CONSUMER", "0" * 40),
         lambda: _core.rsa_signature("GET", URL, [], secret),
         lambda: _core.rsa_signature("GET", URL, [], signing_key, b"prepend"),
+        lambda: _core.rsa_signature(b"GET", URL, [], signing_key),
+        lambda: _core.rsa_signature("GET", None, [], signing_key),
+        lambda: _core.rsa_signature("GET", URL, None, signing_key),
     ):
         with pytest.raises(TypeError, match=r"must be .*, not "):
             call()
@@ -278,6 +281,18 @@ def test_header_values():
         _core.java_bytes,
         lambda: _core.rsa_signature("POST"),
         lambda: _core.hmac_sha256("x", b"key"),
+        lambda: _core.hmac_sha256(b"x", _core.Secret(b"key")),
+        _core.query_pairs,
+        lambda: _core.query_pairs(None),
+        lambda: _core.normalise(None),
+        lambda: _core.base_string("GET", URL),
+        lambda: _core.base_string("GET", None, []),
+        lambda: _core.url_with_query(URL, None),
+        lambda: _core.authorization_header(None),
+        lambda: _core.derive_live_session_token(_core.Secret(b"s")),
+        lambda: _core.verify_live_session_token(_core.Secret(b"s"), "KEY"),
+        lambda: _core.verify_live_session_token(_core.Secret(b"s"), b"KEY", "0" * 40),
+        lambda: _core.verify_live_session_token(_core.Secret(b"s"), "KEY", None),
     ],
 )
 def test_arguments_that_are_missing_or_of_another_type(call):
@@ -288,3 +303,5 @@ def test_arguments_that_are_missing_or_of_another_type(call):
 def test_a_key_of_no_bytes():
     with pytest.raises(errors.InvalidValue, match="0 bytes"):
         _core.hmac_sha256("x", _core.Secret(b""))
+    with pytest.raises(errors.InvalidValue, match="0 bytes"):
+        _core.derive_live_session_token(_core.Secret(b""), _core.Secret(b"x"))

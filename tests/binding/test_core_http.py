@@ -41,6 +41,13 @@ def test_empty_body(serve, client):
     assert client.send("GET", server.url + "/", (), None, True, 5000)[:3] == (204, [], b"")
 
 
+def test_blanks_around_the_values_of_headers_go(serve, client):
+    answer = b"HTTP/1.1 200 OK\nA:b\nTabs:\t c d \t\nEmpty: \t \nFolded: e\r\n  f\r\nContent-Length: 0\n\n"
+    server = serve(lambda head, body: answer)
+    headers = client.send("GET", server.url + "/", [], None, True, 5000)[1]
+    assert headers == [("A", "b"), ("Tabs", "c d"), ("Empty", ""), ("Folded", "e  f"), ("Content-Length", "0")]
+
+
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_request(serve, client, kind):
     server = serve(lambda head, body: OK)
@@ -78,6 +85,8 @@ def test_types_of_arguments(client):
             client.send("GET", url, [], None, True, timeout)
     with pytest.raises(OverflowError):
         client.send("GET", url, [], None, True, 2**64)
+    with pytest.raises(errors.InvalidValue, match="timeout_ms must be above 0, not -1"):
+        client.send("GET", url, [], None, True, -1)
     with pytest.raises(TypeError, match=r"takes 6 arguments for a request, and 5 more to sign it \(2 given\)"):
         client.send("GET", url)
 

@@ -1,7 +1,9 @@
 """The module as a whole: it is what its stub says, and loads more than once in a process."""
 
 import ast
+import contextlib
 import copy
+import ctypes
 import gc
 import importlib
 import inspect
@@ -9,6 +11,8 @@ import pickle
 import re
 import sys
 import textwrap
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -182,6 +186,78 @@ def test_objects_take_part_in_garbage_collection(objects):
     for item in objects:
         assert gc.is_tracked(item)
         assert gc.get_referents(item) == [type(item)]
+        assert any(one is item for one in gc.get_referrers(type(item)))
+    for held in (*map(type, objects), errors.from_core):
+        assert any(one is _core for one in gc.get_referrers(held))
+
+
+@contextlib.contextmanager
+def emptied(*objects) -> Iterator[None]:
+    """Objects without their native half, as nobody can make them but with force."""
+    halves = [ctypes.c_void_p.from_address(id(item) + object.__basicsize__) for item in objects]
+    kept = [half.value for half in halves]
+    for half in halves:
+        half.value = None
+    try:
+        yield
+    finally:
+        for half, value in zip(halves, kept, strict=True):
+            half.value = value
+
+
+def uses(item) -> list[Callable[[], object]]:
+    """Everything that can be asked of an object itself: its properties and its methods, which get None for arguments."""
+    found: list[Callable[[], object]] = []
+    for name, value in vars(type(item)).items():
+        if name.startswith("_"):
+            continue
+        if inspect.isgetsetdescriptor(value):
+            found.append(partial(getattr, item, name))
+        elif inspect.ismethoddescriptor(value) and not inspect.isbuiltin(getattr(type(item), name)):
+            method = getattr(item, name)
+            found.append(partial(method, *[None] * len(inspect.signature(method).parameters)))
+    return found
+
+
+def test_objects_without_contents_say_so(objects):
+    seen = 0
+    for item in objects:
+        for use in uses(item):
+            with emptied(item), pytest.raises(SystemError, match=r"^object without contents$"):
+                use()
+            seen += 1
+    assert seen > 25
+
+
+def test_arguments_without_contents_say_so(signing_key, dh_parameters, signer, client):
+    """So do those who are given one."""
+    url = "http://127.0.0.1:1/"
+    secret, mailbox = _core.Secret(b"one"), _core.Mailbox()
+    engine = _core.EngineClient(mailbox, user_agent="x")
+    keep_alive = _core.KeepAlive(engine, 1, "GET", url, [], 1000)
+    request = ("GET", url, [], None, True, 1000, signer, None, None, None, 1)
+    for item, use in [
+        (secret, lambda: len(secret)),
+        (secret, lambda: repr(secret)),
+        (secret, lambda: secret == _core.Secret(b"one")),
+        (secret, lambda: _core.Secret(b"one") == secret),
+        (secret, lambda: _core.hmac_sha256("text", secret)),
+        (secret, lambda: _core.derive_live_session_token(secret, _core.Secret(b"other"))),
+        (secret, lambda: _core.derive_live_session_token(_core.Secret(b"other"), secret)),
+        (secret, lambda: _core.verify_live_session_token(secret, "KEY", "0" * 40)),
+        (secret, lambda: _core.rsa_signature("GET", url, [], signing_key, secret)),
+        (secret, lambda: _core.RequestSigner("KEY", "token", secret, "realm", "omit")),
+        (signing_key, lambda: repr(signing_key)),
+        (signing_key, lambda: _core.rsa_signature("GET", url, [], signing_key)),
+        (dh_parameters, lambda: repr(dh_parameters)),
+        (mailbox, lambda: _core.EngineClient(mailbox, user_agent="x")),
+        (engine, lambda: _core.KeepAlive(engine, 2, "GET", url, [], 1000)),
+        (signer, lambda: keep_alive.start(signer)),
+        (signer, lambda: client.send(*request)),
+        (signer, lambda: engine.submit(1, *request)),
+    ]:
+        with emptied(item), pytest.raises(SystemError, match=r"^object without contents$"):
+            use()
 
 
 def test_versions():

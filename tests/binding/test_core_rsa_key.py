@@ -84,7 +84,14 @@ def test_types_of_arguments(signing_pem, signing_key):
     ]:
         with pytest.raises(TypeError, match=f"^{message}$"):
             call()
-    for call in (RSAKey.load, signing_key.sign, lambda: RSAKey.generate("2048"), lambda: RSAKey.generate(2.5)):
+    for call in (
+        RSAKey.load,
+        signing_key.sign,
+        signing_key.decrypt,
+        signing_key.fits,
+        lambda: RSAKey.generate("2048"),
+        lambda: RSAKey.generate(2.5),
+    ):
         with pytest.raises(TypeError):
             call()
 

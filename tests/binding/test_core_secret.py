@@ -116,6 +116,8 @@ def test_lone_surrogates_do_not_leak_the_text():
 def test_what_is_a_plain_text():
     with pytest.raises(TypeError, match=r"^what must be str, not int$"):
         Secret.from_base64("", 5)
+    with pytest.raises(TypeError, match="argument"):
+        Secret.from_base64()
     with pytest.raises(errors.InvalidValue, match="what has a NUL character"):
         Secret.from_base64("", "a\0b")
     with pytest.raises(TypeError, match=r"^secret must be str, not bytes$"):
@@ -127,6 +129,7 @@ def test_copy_into_memory_that_can_be_wiped():
     target = bytearray(3)
     secret.copy_into(target)
     assert target == b"abc"
+    Secret(b"").copy_into(bytearray())
     for wrong in (bytearray(2), bytearray(4)):
         with pytest.raises(ValueError, match="expected 3"):
             secret.copy_into(wrong)

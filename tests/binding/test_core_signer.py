@@ -143,6 +143,13 @@ def test_number_of_arguments(signer):
         signer.sign("GET", URL, None, None, "n", timestamp="1")
 
 
+def test_number_of_seconds_is_its_digits(signer):
+    for seconds in (-1, 0, 1700000000, 2**63 - 1):
+        assert signer.sign("GET", URL, None, None, "n", seconds) == signer.sign(
+            "GET", URL, None, None, "n", str(seconds)
+        )
+
+
 def test_lone_surrogates(signer):
     for position, name in enumerate(["method", "url", None, None, "nonce", "timestamp"]):
         if name:

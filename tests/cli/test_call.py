@@ -167,6 +167,23 @@ def test_what_cannot_be_sent_is_said_before_anything_is_sent(
     assert account.sandbox.requests == ()
 
 
+def test_each_method_is_sent_as_such(run: Run, account: Account) -> None:
+    for method, arguments in (("get", []), ("post", []), ("put", ["-d", "{}"]), ("delete", [])):
+        account.sandbox.fail_next(404, body="{}", path="/x")
+        assert run(method, "/x", *arguments).stderr.startswith(f"404 {method.upper()} /x, ")
+        assert account.sandbox.requests[-1].method == method.upper()
+
+
+def test_an_answer_that_is_no_json(run: Run, account: Account) -> None:
+    account.sandbox.fail_next(404, body="<p>Not here</p>", content_type="text/html", path="/x")
+    assert json.loads(run("get", "/x", "--json").stdout)["body"] == "<p>Not here</p>"
+    account.sandbox.fail_next(404, body="<p>Not here</p>", content_type="text/html", path="/x")
+    with on_terminal(account, "get", "/x") as terminal:
+        terminal.expect(pexpect.EOF)
+        shown = str(terminal.before)
+    assert "\n<p>Not here</p>\r\n" in shown
+
+
 # --- Without sending ------------------------------------------------------------------------------
 
 
@@ -253,6 +270,17 @@ def test_a_line_for_curl_with_its_signature(run: Run, account: Account) -> None:
     assert header
     assert 'oauth_signature="' in header[1]
     assert calls(account.sandbox, "/portfolio/accounts") == 0
+
+
+def test_the_line_for_curl_as_json(run: Run, account: Account) -> None:
+    line = run("get", "/portfolio/accounts", "--curl").stdout
+    document = json.loads(run("get", "/portfolio/accounts", "--curl", "--json").stdout)
+    assert document == {"sent": False, "curl": line.rstrip("\n")}
+
+
+def test_curl_does_not_open_a_brokerage_session(run: Run, account: Account) -> None:
+    assert "needs the brokerage session" in run("get", "/iserver/accounts", "--curl").stderr
+    assert run("get", "/portfolio/accounts", "--curl").stderr == ""
 
 
 # --- Orders ---------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -17,10 +18,12 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import pytest
+from rich.console import Console
 from support.person import Person
 
 from ibkr_oauth import AccessToken, LiveSessionToken, OAuthClient, PrivateKey, RequestToken
 from ibkr_oauth.cli import common, demo
+from ibkr_oauth.cli.consent import ConsentListener
 from ibkr_oauth.sandbox import Sandbox
 from ibkr_oauth.signing import SignedRequest, Signer
 
@@ -318,6 +321,21 @@ def test_open_and_nobody_answers(run: Run, browser: Any, monkeypatch: pytest.Mon
     assert result.exit_code == 4
     assert "nobody answered" in result.stderr
     assert "Without --open" in result.stderr
+
+
+def test_a_sandbox_that_does_not_answer_the_browser() -> None:
+    with ConsentListener("https://127.0.0.1:1/authorize", None) as listener:
+        status, page = fetch(f"{listener.authorize_url}?oauth_token=abc")
+    assert (status, "The sandbox did not answer." in page) == (502, True)
+
+
+def test_on_a_terminal_it_asks_where_it_shows_what_it_does() -> None:
+    written = io.StringIO()
+    screen = demo._Screen(Console(file=written, force_terminal=True, width=120))
+    with screen:
+        screen.begin("authorize")
+        screen.ask("Answer in your browser: http://127.0.0.1:9/")
+    assert "Answer in your browser: http://127.0.0.1:9/" in written.getvalue()
 
 
 def test_open_takes_no_other_answers(run: Run, browser: Any) -> None:

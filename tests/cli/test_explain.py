@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 
+import pexpect
 import pytest
 from click.testing import CliRunner, Result
 
@@ -40,6 +42,26 @@ def test_as_json(run: Run) -> None:
     best = document["explanations"][0]
     assert (best["id"], best["error"]) == ("invalid-consumer", "ConsumerNotActive")
     assert best["remedy"] == errors.ConsumerNotActive.default_advice
+
+
+def test_what_else_it_may_mean(run: Run) -> None:
+    done = run("explain", "invalid consumer, and no bridge")
+    first, _, others = done.stdout.partition("\nLess likely:\n")
+    assert errors.ConsumerNotActive.default_advice in first
+    assert others.startswith("  - ")
+    assert "no bridge: " in others.lower()
+
+
+def test_at_a_terminal_it_says_how_to_end() -> None:
+    command = ["-m", "ibkr_oauth", "explain"]
+    with pexpect.spawn(sys.executable, command, encoding="utf-8", timeout=30, dimensions=(60, 200)) as terminal:
+        terminal.expect_exact("Paste the message, then press Ctrl-D:")
+        terminal.sendline(BODY)
+        terminal.sendeof()
+        terminal.expect(pexpect.EOF)
+        shown = str(terminal.before)
+    assert terminal.exitstatus == 0
+    assert "401 id: 39687, error: invalid consumer" in shown
 
 
 def test_a_text_that_nobody_knows_is_called_so(run: Run) -> None:

@@ -7,6 +7,7 @@ import re
 import signal
 import stat
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -101,6 +102,9 @@ class Terminal:
             if self._child.expect([pexpect.EOF, pexpect.TIMEOUT], timeout=7) == 0:
                 break
         self.screen += self._child.before
+
+    def presses_ctrl_d(self) -> None:
+        self._child.sendeof()
 
     def is_killed(self) -> None:
         self._child.kill(signal.SIGKILL)
@@ -208,7 +212,8 @@ def test_every_wrong_answer_is_named_and_asked_for_again(start: Start, sandbox: 
     token, secret = portal.register(consumer_key)
     terminal.types("ABC1")
     terminal.reads("4 characters, character 4 is none of letters, expected nine letters")
-    terminal.answers("Consumer key: ", consumer_key.lower())
+    terminal.answers("Consumer key: ", f"{consumer_key[:4].lower()} {consumer_key[4:].lower()}")
+    terminal.reads("Blanks are taken out.")
     terminal.reads(f"IBKR keeps it in capitals: {consumer_key}")
     terminal.answers("Access token: ", secret)
     terminal.reads("this looks like the secret")
@@ -222,6 +227,8 @@ def test_every_wrong_answer_is_named_and_asked_for_again(start: Start, sandbox: 
     terminal.reads("error: access token secret has 129 characters, expected 344")
     terminal.answers("not shown): ", "!" + secret[1:])
     terminal.reads("character 1 of 344")
+    terminal.answers("not shown): ", b64encode(bytes(255) + b"\x01").decode())
+    terminal.reads("error: access token secret does not decrypt with this key")
     terminal.answers("not shown): ", secret[:64])
     for begin in range(64, 344, 64):  # as mail and narrow terminals break it
         terminal.types(secret[begin : begin + 64])
@@ -288,6 +295,58 @@ def test_killed_in_the_middle_it_goes_on_and_the_former_profile_stays(
     assert terminal.ends() == 0, terminal.screen
 
 
+def test_access_token_and_secret_are_replaced(
+    start: Start, sandbox: Sandbox, consumer_key: str, environment: dict[str, str], home: Path
+) -> None:
+    terminal = start("--profile", "paper")
+    terminal.answers("Your choice [1]: ", "1")
+    portal = Portal(sandbox, terminal.reads("Consumer key: "))
+    token, secret = portal.register(consumer_key)
+    terminal.types(consumer_key)
+    terminal.answers("Access token: ", token)
+    terminal.answers("not shown): ", secret)
+    assert terminal.ends() == 0, terminal.screen
+
+    other_token, other_secret = sandbox.grant(consumer_key)
+    assert other_secret != secret
+    terminal = start("--profile", "paper")
+    terminal.answers("What now [1]: ", "2")
+    terminal.answers("Access token: ", other_token)
+    terminal.answers("not shown): ", other_secret)
+    assert terminal.ends() == 0, terminal.screen
+    stored = (home / ".config/ibkr-oauth/config.toml").read_text()
+    assert other_token in stored
+    assert other_secret in stored
+    assert secret not in stored
+
+
+def test_without_options_it_searches_a_prime_and_may_be_stopped(environment: dict[str, str], home: Path) -> None:
+    terminal = Terminal(environment)
+    terminal.answers("Name of the profile [paper]: ", "mine")
+    terminal.answers("Your choice [1]: ", "1")
+    terminal.reads("The search for a prime of your own takes 10 seconds to some minutes.")
+    terminal.presses_ctrl_c()
+    assert terminal.ends() == INTERRUPTED
+    assert "go on with: ibkr-oauth init --profile mine" in terminal.screen
+    folder = home / ".config/ibkr-oauth/keys/mine"
+    assert not folder.exists() or list(folder.iterdir()) == []
+
+
+def test_files_that_are_in_the_way_stay(start: Start, home: Path) -> None:
+    keys = home / ".config/ibkr-oauth/keys"
+    for name in ("paper", "paper-2"):
+        (keys / name).mkdir(parents=True)
+        (keys / name / "private_signature.pem").write_text("mine")
+    terminal = start("--profile", "paper")
+    terminal.answers("Your choice [1]: ", "1")
+    terminal.reads(f"Made the keys in {keys / 'paper-3'}")
+    terminal.reads("Consumer key: ")
+    terminal.presses_ctrl_c()
+    assert terminal.ends() == INTERRUPTED
+    for name in ("paper", "paper-2"):
+        assert (keys / name / "private_signature.pem").read_text() == "mine"
+
+
 def test_keys_of_a_run_that_was_killed_are_used(start: Start, home: Path) -> None:
     folder = home / ".config/ibkr-oauth/keys/paper"
     made = generate_keys(folder, dh_params=DHParameters.rfc7919())
@@ -349,9 +408,25 @@ def test_who_waits_for_the_portal_may_say_so(start: Start, sandbox: Sandbox, con
 
     terminal = start("--profile", "waiting")
     terminal.reads(f"The consumer key is {consumer_key}.")
-    terminal.reads("Access token: ")
-    terminal.presses_ctrl_c()
+    terminal.answers("Access token: ", "0" * 20)
+    terminal.answers("not shown): ", "later")
+    terminal.types("")
+    assert terminal.ends() == 0
+    assert "go on with: ibkr-oauth init --profile waiting" in terminal.screen
+
+    terminal = start("--profile", "waiting")
+    terminal.reads("The access token that begins with 0000 is there")
+    terminal.reads("not shown): ")
+    terminal.presses_ctrl_d()
     assert terminal.ends() == INTERRUPTED
+
+
+def test_who_has_no_consumer_key_yet_may_say_so(start: Start) -> None:
+    terminal = start("--profile", "waiting")
+    terminal.answers("Your choice [1]: ", "1")
+    terminal.answers("Consumer key: ", "Later")
+    assert terminal.ends() == 0
+    assert "go on with: ibkr-oauth init --profile waiting" in terminal.screen
 
 
 def test_keys_that_are_there_are_tried_and_named(
@@ -391,6 +466,26 @@ def test_keys_that_are_there_are_tried_and_named(
     terminal.reads("Signing key and encryption key are swapped")
     terminal.answers("Exchange them [Y/n]: ", "")
     assert terminal.ends() == 0, terminal.screen
+
+
+def test_public_halves_that_cannot_be_written(start: Start, key_files: KeyFiles, home: Path, tmp_path: Path) -> None:
+    """Where the user's own keys came without them."""
+    folder = home / ".config" / "ibkr-oauth"
+    folder.mkdir(parents=True)
+    (folder / "keys").write_text("a file, where the folder would be")
+    own = tmp_path / "own"
+    own.mkdir()
+    for path in (key_files.private_signature, key_files.private_encryption, key_files.dh_params):
+        (own / path.name).write_bytes(path.read_bytes())
+        (own / path.name).chmod(0o600)
+    terminal = start("--profile", "mine")
+    terminal.answers("Your choice [1]: ", "2")
+    terminal.answers("File of the private key that signs: ", str(own / "private_signature.pem"))
+    terminal.answers("File of the private key that decrypts: ", str(own / "private_encryption.pem"))
+    terminal.answers("File of the Diffie-Hellman parameters: ", str(own / "dhparam.pem"))
+    terminal.reads("could not be written: Not a directory")
+    assert terminal.ends() == 3
+    assert "Give a file in a folder of your own as IBKR_OAUTH_CONFIG." in terminal.screen
 
 
 def test_a_consumer_that_is_not_active_yet_is_no_fault_of_the_user(

@@ -195,6 +195,53 @@ def test_settings_that_swap_the_keys_are_found_by_the_secret(check, keys, key_fi
     assert "encryption_key names it" in problems(document, "private_signature.pem")
 
 
+def test_a_setting_that_names_a_public_key(check, keys, monkeypatch) -> None:
+    monkeypatch.setenv("IBKR_OAUTH_SIGNING_KEY", str(keys / "public_signature.pem"))
+    assert problems(check(), "public_signature.pem").startswith("signing_key names it: ")
+
+
+def test_a_name_that_does_not_say_which_key_it_is(check, keys) -> None:
+    path = (keys / "private_signature.pem").rename(keys / "mine.pem")
+    one = check(path, code=0)["by_name"]["mine.pem"]
+    assert one["slot"] is None
+    assert "the name does not say which" in one["role"]
+
+
+@pytest.mark.parametrize("label", ["PUBLIC KEY", "RSA PUBLIC KEY"])
+@pytest.mark.parametrize("body", ["AAAA", "A"])
+def test_a_public_key_that_is_cut(check, keys, label: str, body: str) -> None:
+    """Whether anything can be made of it or not, it is the half of no private key, and never takes the place of one."""
+    (keys / "public_signature.pem").write_text(f"-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+    document = check(keys, code=3 if body == "AAAA" else 0)
+    one = document["by_name"]["public_signature.pem"]
+    assert (one["sha256"] is None) is (body == "A")
+    assert not one["role"].startswith("public half")
+
+
+def test_a_public_key_in_binary_is_named_without_its_fingerprint(check, keys) -> None:
+    key = load_pem_public_key((keys / "public_signature.pem").read_bytes())
+    (keys / "public_signature.pem").write_bytes(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    one = check(keys / "public_signature.pem", code=0)["by_name"]["public_signature.pem"]
+    assert (one["sha256"], one["role"]) == (None, "for IBKR's portal")
+
+
+def test_words_for_people_where_something_is_wrong(run, keys) -> None:
+    path = keys / "private_signature.pem"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    path = keys / "private_encryption.pem"
+    path.write_bytes(path.read_bytes()[:700])
+    (keys / "dhparam.pem").unlink()
+    result = run("keys", "check", str(keys))
+    assert result.exit_code == 3
+    lines = result.stdout.splitlines()
+    assert "  note: Windows line ends" in lines
+    wrong = lines.index("  wrong: " + next(line for line in lines if line.startswith("  wrong: "))[9:])
+    assert lines[wrong - 2] == str(path)  # without a fingerprint between
+    assert lines[wrong + 1].startswith("         ")
+    assert f"missing: {keys / 'dhparam.pem'}" in lines
+    assert lines[-1] == "Something is wrong: see above."
+
+
 def test_without_settings_it_says_what_to_give(run, keys) -> None:
     result = run("keys", "check")
     assert result.exit_code == 3

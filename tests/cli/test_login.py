@@ -229,6 +229,22 @@ def test_over_ssh_it_says_how_to_paste_and_how_to_forward_the_port(account: Acco
     child.expect(pexpect.EOF)
 
 
+def test_without_a_callback_of_this_machine_there_is_no_port_to_forward(account: Account, callback: str) -> None:
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "ibkr_oauth", "login", "--profile", "third"],
+        env=account.environment,
+        encoding="utf-8",
+        timeout=20,
+        dimensions=(40, 200),
+    )
+    child.expect("Whether it can show that page does not matter")
+    child.expect("Paste the address")
+    assert "ssh -L" not in child.before
+    child.sendintr()
+    child.expect(pexpect.EOF)
+
+
 def test_listening_needs_an_address_of_this_machine(account: Account, login: Login) -> None:
     code, _, err = end(login("--callback", "https://example.com/done", "--listen"), account)
     assert (code, "--listen goes with" in err) == (2, True)

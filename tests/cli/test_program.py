@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import resource
@@ -103,6 +104,11 @@ def test_python_m() -> None:
     )
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: ibkr-oauth ")
+
+
+def test_importing_the_command_does_not_run_it() -> None:
+    done = python("import ibkr_oauth.__main__; print('imported')")
+    assert (done.returncode, done.stdout) == (0, "imported\n")
 
 
 def test_help_imports_neither_rich_tables_nor_the_sandbox() -> None:
@@ -257,6 +263,25 @@ def test_ctrl_c_exits_with_130(run: Run, fail_with: Any) -> None:
     fail_with(KeyboardInterrupt())
     result = run("keygen", "x")
     assert (result.exit_code, result.stderr, result.stdout) == (130, "stopped\n", "")
+
+
+def test_a_reader_that_has_gone_is_no_error_to_tell(run: Run, fail_with: Any) -> None:
+    fail_with(BrokenPipeError(errno.EPIPE, "Broken pipe"))
+    result = run("keygen", "x")
+    assert (result.exit_code, result.stderr) == (1, "")
+
+
+def test_output_that_is_no_file() -> None:
+    """As in programs that run the command in their own process, or have no console."""
+    done = python(
+        "import io, sys\n"
+        "from ibkr_oauth.cli import main\n"
+        "sys.argv = ['ibkr-oauth', '--version']\n"
+        "sys.stdout, out = io.StringIO(), sys.stdout\n"
+        "try: main()\n"
+        "except SystemExit as end: print(end.code, sys.stdout.getvalue(), file=out)"
+    )
+    assert done.stdout.startswith("0 ibkr_oauth "), done.stderr
 
 
 def test_output_is_plain_without_a_terminal(run: Run, tmp_path: Path) -> None:

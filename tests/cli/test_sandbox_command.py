@@ -137,6 +137,14 @@ def test_a_shell_can_read_what_it_prints(key_files: KeyFiles) -> None:
     assert key_files.directory.is_dir()
 
 
+def test_ibind_gets_the_certificate_too(key_files: KeyFiles) -> None:
+    with running("--json", "--ibind", "--keys", str(key_files.directory)) as sandbox:
+        environment = sandbox.document["environment"]
+        assert environment["REQUESTS_CA_BUNDLE"] == environment["IBKR_OAUTH_CA_FILE"]
+        assert environment["IBIND_OAUTH1A_REST_URL"].startswith("https://127.0.0.1:")
+        sandbox.end()
+
+
 def test_the_options_reach_the_sandbox(key_files: KeyFiles) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -209,6 +217,7 @@ def test_it_ends_with_standard_input(key_files: KeyFiles) -> None:
         assert sandbox.process.stdin is not None
         assert sandbox.document["consumer_key"] == "SANDBOXED"
         assert sandbox.process.poll() is None
+        sandbox.process.stdin.write("what is said there means nothing\n")
         sandbox.process.stdin.close()
         assert sandbox.process.wait(10) == 0
 

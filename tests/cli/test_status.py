@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pexpect
 import pytest
 from support.cli_account import Account, calls
 
 from ibkr_oauth import Session
+from ibkr_oauth.cli import status
 
 from .conftest import Run
 
@@ -93,6 +96,26 @@ def test_what_is_wrong_ends_it_with_its_family(run: Run, account: Account) -> No
     account.check_no_secret(done.output)
 
 
+def test_what_the_service_says_about_it_is_shown(run: Run, account: Account) -> None:
+    account.sandbox.fail_next(401, body='{"error":"not authenticated"}', path="/iserver/auth/status")
+    shown = " ".join(run("status").stdout.split())
+    assert "message POST /v1/api/iserver/auth/status: refused with status 401: " in shown
+
+
+def test_an_answer_in_another_shape_says_nothing(run: Run, account: Account) -> None:
+    account.sandbox.fail_next(200, body="[]", path="/iserver/auth/status")
+    document = look(run)
+    assert (document["authenticated"], document["message"], document["server"]) == (False, "", None)
+
+
+def test_a_brokerage_session_needs_no_advice(run: Run, account: Account) -> None:
+    with Session.from_env(keep_alive=None) as other:
+        other.brokerage.open()
+        text = run("status").stdout
+    assert re.search(r"^authenticated +yes *$", text, re.MULTILINE)
+    assert "what to do" not in text
+
+
 # --- The live view --------------------------------------------------------------------------------
 
 
@@ -135,6 +158,34 @@ def test_watching_in_a_pipe_is_a_line_for_each_look(account: Account) -> None:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=20)
     assert process.returncode == 0
+
+
+def once(_seconds: float) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_view_that_begins_in_a_disturbance(run: Run, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "time", SimpleNamespace(sleep=once))
+    account.sandbox.maintenance()
+    done = run("status", "--watch")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert re.fullmatch(r"\S+  maintenance: .*503.*\n", done.stdout)
+    with pexpect.spawn(
+        sys.executable,
+        ["-m", "ibkr_oauth", "status", "--watch", "--interval", "0.5"],
+        env={**account.environment, "TERM": "xterm"},  # type: ignore[arg-type]
+        encoding="utf-8",
+        timeout=30,
+        dimensions=(40, 120),
+    ) as terminal:
+        terminal.expect_exact("token good for")
+        terminal.expect_exact("maintenance: ")
+        assert "24 h" not in str(terminal.before)
+        account.sandbox.maintenance(False)
+        terminal.expect_exact("24 h 0 min")
+        terminal.sendintr()
+        terminal.expect(pexpect.EOF)
+    assert terminal.exitstatus == 0
 
 
 def test_the_live_view_on_a_terminal_shows_changes_and_ends_with_ctrl_c(account: Account) -> None:

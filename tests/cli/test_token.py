@@ -167,3 +167,5 @@ def test_missing_settings(run: Run, sandbox: Sandbox, tmp_path: Path) -> None:
     assert result.exit_code == 3
     assert "consumer key: missing" in result.stderr
     assert "ibkr-oauth init" in result.stderr
+    result = run("token", "show", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["token"]) == (0, None)

@@ -71,6 +71,17 @@ def test_it_waits_until_the_key_is_active(
     assert calls(account.sandbox, "/oauth/live_session_token") == 4
 
 
+def test_as_json_it_says_what_it_took(
+    run: Run, account: Account, slept: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.sandbox.deactivate_consumer(KEY)
+    then(monkeypatch, slept, 2, lambda: account.sandbox.activate(KEY))
+    done = run("wait", "--json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    document = json.loads(done.stdout)
+    assert (document["active"], document["attempts"]) == (True, 3)
+
+
 def test_a_token_that_is_kept_is_no_proof(run: Run, account: Account, slept: list[float]) -> None:
     assert run("get", "/portfolio/accounts").exit_code == 0
     account.sandbox.deactivate_consumer(KEY)

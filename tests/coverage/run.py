@@ -65,6 +65,8 @@ DISTURBED = [
     "tests/unit/test_answers.py::test_a_huge_page_is_not_searched_to_its_end",
     "tests/unit/test_html.py::test_nobody_pays_for_it_who_has_no_notebook",
     "tests/integration/test_proof_scale.py::test_thousand_sessions",
+    "tests/cli/test_program.py::test_help_answers_in_less_than_200_ms",
+    "tests/cli/test_program.py::test_the_library_imports_nothing_of_command_sandbox_and_settings",
 ]
 
 

@@ -13,7 +13,9 @@ from doctor.conftest import NewCase
 from doctor.mistakes import Case
 from doctor.test_mistakes import register, secrets
 
+from ibkr_oauth import config
 from ibkr_oauth.cli.app import program
+from ibkr_oauth.errors import ConfigurationError
 
 
 def run(case: Case, *arguments: str) -> Result:
@@ -134,6 +136,55 @@ def test_neither_the_screen_nor_the_bundle_shows_the_password_of_a_proxy(new_cas
         content = b"".join(archive.read(name) for name in archive.namelist()).decode()
     assert "http://…@127.0.0.1:9" in content
     assert [word for word in ("planted", "hunter2") if word in content + result.output] == []
+
+
+def documents(path: Path) -> dict[str, str]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name).decode() for name in archive.namelist()}
+
+
+def test_a_bundle_without_settings_that_can_be_read(new_case: NewCase, tmp_path: Path) -> None:
+    case = new_case()
+    case.set("PROFILE", "nobody")
+    register(case)
+    path = tmp_path / "bundle.zip"
+    assert run(case, "--bundle", str(path)).exit_code == 3
+    files = documents(path)
+    assert set(files) == {"report.txt", "report.json", "versions.json"}
+    assert str(tmp_path) not in files["report.txt"]
+
+
+def test_a_bundle_of_half_a_set_up(new_case: NewCase, tmp_path: Path) -> None:
+    """What is not set is left out, and a consumer key that everybody has is shown."""
+    case = new_case()
+    case.environment = {"HOME": str(tmp_path), "IBKR_OAUTH_CONSUMER_KEY": "TESTCONS"}
+    path = tmp_path / "bundle.zip"
+    assert run(case, "--offline", "--bundle", str(path)).exit_code == 3
+    files = documents(path)
+    assert json.loads(files["keys.json"]) == {}
+    assert "TESTCONS" in files["settings.json"] + files["report.txt"]
+
+
+def test_a_bundle_of_a_keyring_that_fails(new_case: NewCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = new_case()
+    register(case)
+    access_token = case.environment["IBKR_OAUTH_ACCESS_TOKEN"]
+    del case.environment["IBKR_OAUTH_ACCESS_TOKEN_SECRET"]
+    config_file = case.folder / "config.toml"
+    config_file.write_text("default_profile = 'paper'\n[profile.paper]\nkeyring = true\n")
+    config_file.chmod(0o600)
+    case.set("CONFIG", str(config_file))
+
+    def fail(account: str) -> str:
+        raise ConfigurationError(f"the system's keyring failed for {account}", advice="Unlock it.")
+
+    monkeypatch.setattr(config, "_from_keyring", fail)
+    path = tmp_path / "bundle.zip"
+    run(case, "--offline", "--bundle", str(path))
+    content = "".join(documents(path).values())
+    assert "the system's keyring failed" in content
+    assert case.consumer_key not in content
+    assert access_token not in content
 
 
 def test_a_bundle_that_cannot_be_written_says_so(new_case: NewCase) -> None:

@@ -93,6 +93,17 @@ def test_what_is_no_key_is_said_to_be_none(content: bytes, kind: str, cause: str
     assert found.advice
 
 
+def test_parameters_that_cannot_be_read_are_for_their_place_all_the_same() -> None:
+    for content, cause in (
+        (b"-----BEGIN DH PARAMETERS-----\nAAAA\n-----END DH PARAMETERS-----\n", "file-cut-off"),
+        (b"23" * 128, "dh-too-short"),
+    ):
+        found = doctor.identify(content)
+        assert (found.kind, found.slot, found.cause) == ("Diffie-Hellman parameters", "dh_params", cause), found
+        assert found.problem
+        assert found.advice
+
+
 def test_a_folder_is_looked_through(pem: dict[str, str], tmp_path: Path) -> None:
     for name, text in (("b.pem", pem["signing"]), ("a.pem", pem["dh_params"]), (".hidden", pem["signing"])):
         (tmp_path / name).write_text(text)

@@ -25,14 +25,17 @@ from support.rogue import PATIENCE, Peer, Rogue
 
 from ibkr_oauth import (
     AsyncSession,
+    ConnectError,
     Consumer,
     IBKROAuthError,
     OutcomeUnknown,
     Session,
     SessionClosed,
+    TransportError,
     UsageError,
     UsedAfterFork,
 )
+from ibkr_oauth.transport import Transport
 
 FINE = {"fine": True}
 
@@ -46,6 +49,60 @@ def rogue() -> Iterator[Rogue]:
 @pytest.fixture
 def options(rogue: Rogue, consumer: Consumer) -> dict[str, Any]:
     return {"base_url": rogue.base_url, **credentials(consumer), **PLAIN}
+
+
+def test_work_in_the_background_that_fails_is_told_and_no_more(
+    options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    def steps(error: Exception) -> Any:
+        raise error
+        yield
+
+    async def as_tasks() -> None:
+        async with AsyncSession(**options) as session:
+            for error in (SessionClosed("closed"), ZeroDivisionError("odd")):
+                await session._run_quietly(steps(error))
+
+    with Session(**options) as session:
+        for error in (SessionClosed("closed"), ZeroDivisionError("odd")):
+            session._run_quietly(steps(error))
+    asyncio.run(as_tasks())
+    told = [record for record in caplog.records if record.getMessage() == "work in the background failed"]
+    assert [record.exc_info[0] for record in told if record.exc_info] == [ZeroDivisionError, ZeroDivisionError]
+
+
+def test_a_tickle_that_is_answered_after_the_end_is_no_news(options: dict[str, Any]) -> None:
+    told: list[Any] = []
+    session = Session(**options, on_event=told.append)
+    session.close()
+    before = list(told)
+    session._heard(ConnectError("nobody is there"))
+    assert told == before
+    assert session.health().last_error is None
+
+
+def test_connections_that_are_closed_send_nothing() -> None:
+    transport = Transport()
+    transport.close()
+    transport.close()
+    with pytest.raises(SessionClosed):
+        transport.send("GET", "https://127.0.0.1:1/", [])
+
+
+def test_who_sends_may_say_what_is_safe_to_repeat(rogue: Rogue) -> None:
+    transport = Transport()
+    for method, repeatable, is_unknown in (
+        ("GET", None, False),
+        ("GET", False, True),
+        ("POST", None, True),
+        ("POST", True, False),
+    ):
+        for _ in range(4):
+            rogue.answering(Peer.cut)
+        with pytest.raises(TransportError) as caught:
+            transport.send(method, rogue.base_url, [], repeatable=repeatable)
+        assert isinstance(caught.value, OutcomeUnknown) is is_unknown
+    transport.close()
 
 
 def in_child(deed: Callable[[], object]) -> None:

@@ -16,7 +16,14 @@ import vcr
 import yaml
 
 from ibkr_oauth import AccessToken, Session, UsageError
-from ibkr_oauth.pytest_plugin import assert_nonces_unique, assert_signed, refuse_other_hosts, scrub_request, vcr_options
+from ibkr_oauth.pytest_plugin import (
+    assert_nonces_unique,
+    assert_signed,
+    refuse_other_hosts,
+    scrub_request,
+    scrub_response,
+    vcr_options,
+)
 from ibkr_oauth.sandbox import RecordedRequest, Sandbox
 
 _PROJECT = Path(__file__).parents[2]
@@ -147,6 +154,21 @@ def test_other_hosts_are_not(url: str) -> None:
         refuse_other_hosts(url)
 
 
+def test_without_the_sandbox_it_says_what_to_install(tmp_path: Path) -> None:
+    code, said = run(
+        tmp_path,
+        """
+import sys
+sys.modules["ibkr_oauth.sandbox"] = None
+
+def test_it(ibkr_sandbox):
+    pass
+""",
+    )
+    assert code == 1
+    assert "need the sandbox (ibkr_oauth.sandbox is missing): pip install 'ibkr_oauth[sandbox]'" in said
+
+
 def test_nothing_heavy_is_loaded() -> None:
     heavy = "'asyncio', 'ibkr_oauth.sandbox', 'ibkr_oauth.config', 'ibkr_oauth.aio', 'starlette', 'cryptography', 'vcr'"
     program = f"import pytest, sys; before = set(sys.modules); import ibkr_oauth.pytest_plugin; print(({{{heavy}}} & set(sys.modules)) - before)"
@@ -249,3 +271,14 @@ def test_bodies_of_every_kind_are_scrubbed() -> None:
         assert scrubbed.body == left
         assert scrubbed.headers == {"COOKIE": "[hidden]"}
         assert "abcdef" not in scrubbed.uri
+
+
+def test_redirects_are_scrubbed_and_may_have_no_body() -> None:
+    there = "https://127.0.0.1/done?oauth_token=0123456789abcdef0123&oauth_verifier=verysecret"
+    for body in ({"string": b""}, {}):
+        headers = {"Location": [there], "SET-COOKIE": ["api=verysecret"], "Date": ["now"]}
+        scrubbed = scrub_response({"headers": headers, "body": dict(body)})
+        assert scrubbed["body"] == body
+        assert "verysecret" not in str(scrubbed)
+        assert scrubbed["headers"]["Location"][0].startswith("https://127.0.0.1/done?oauth_token=")
+        assert scrubbed["headers"]["Date"] == ["now"]

@@ -86,6 +86,14 @@ def test_a_form_as_text_is_signed(client: requests.Session, ibkr: Session) -> No
         assert answer.status_code == 200, answer.text
 
 
+def test_headers_may_be_bytes(client: requests.Session, ibkr: Session, sandbox: Sandbox) -> None:
+    """Which requests sends as they are."""
+    headers: Any = {"Content-Type": b"application/x-www-form-urlencoded"}
+    answer = client.post(f"{ibkr.base_url}/tickle", data="a=1&b=%C3%BC", headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert api_requests(sandbox)[-1].refusal is None
+
+
 def test_a_form_that_cannot_be_signed_is_refused_unsent(
     client: requests.Session, ibkr: Session, sandbox: Sandbox
 ) -> None:

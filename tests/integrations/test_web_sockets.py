@@ -8,6 +8,8 @@ import json
 import logging
 import pickle
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -18,6 +20,7 @@ import websocket
 import websockets
 import websockets.asyncio.server
 import websockets.sync.client
+from support.rogue import Rogue
 
 from ibkr_oauth import (
     AsyncSession,
@@ -27,6 +30,7 @@ from ibkr_oauth import (
     InvalidValue,
     LiveSessionToken,
     MissingSetting,
+    ProxyError,
     Response,
     ServerError,
     Session,
@@ -388,6 +392,16 @@ def test_a_proxy_is_handed_on() -> None:
     assert WebSocketParameters("wss://h/ws", "api=1", "me").for_run_forever() == {}
 
 
+def test_sessions_hand_them_out(sandbox: Sandbox, ibkr: Session, new_async_session: Callable[..., Any]) -> None:
+    assert ibkr.web_socket() == web_socket(ibkr)
+
+    async def main() -> None:
+        async with new_async_session(sandbox) as session:
+            assert await session.web_socket() == await web_socket_async(session)
+
+    run(main())
+
+
 def test_the_names_are_those_of_the_clients() -> None:
     parameters = WebSocketParameters("wss://h/ws", "api=1", "me", proxy="socks5://p:1")
     inspect.signature(websocket.WebSocketApp).bind(**parameters.for_websocket_client())
@@ -400,6 +414,18 @@ def test_without_tls_only_on_this_machine() -> None:
     assert _address("https://api.ibkr.com/v1/api") == "wss://api.ibkr.com/v1/api"
     with pytest.raises(InvalidValue, match="without TLS"):
         _address("http://api.ibkr.com/v1/api")
+
+
+def test_a_version_of_websockets_that_is_too_old_is_said_to_be() -> None:
+    code = (
+        "import websockets.asyncio.client\n"
+        "from websockets import exceptions\n"
+        "del exceptions.ProxyError\n"
+        "try: import ibkr_oauth.integrations.websockets\n"
+        "except ImportError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.startswith("this version of websockets is too old: pip install"), done.stderr
 
 
 def test_what_a_tickle_must_have(sandbox: Sandbox, ibkr: Session) -> None:
@@ -591,6 +617,88 @@ def test_a_service_that_says_nothing_at_all(consumer: Consumer) -> None:
                 await ws.__aenter__()
 
     run(main())
+
+
+def test_what_is_said_before_the_session_is_accepted_is_handed_out_too(consumer: Consumer) -> None:
+    async def serve(connection: Any) -> None:
+        for text in ('{"message":"welcome"}', "plain", SUCCESS):
+            await connection.send(text)
+        await connection.wait_closed()
+
+    async def main() -> None:
+        async with odd_service(consumer, serve) as ws, ws:
+            assert [await anext(ws) for _ in range(3)] == [{"message": "welcome"}, "plain", json.loads(SUCCESS)]
+
+    run(main())
+
+
+def test_a_handshake_that_is_not_answered(consumer: Consumer) -> None:
+    async def stall(connection: Any, request: Any) -> None:
+        await connection.wait_closed()
+
+    async def main() -> None:
+        async with odd_service(consumer, lambda _: asyncio.sleep(0), process_request=stall, timeout=0.05) as ws:
+            with pytest.raises(Timeout, match=r"did not open within 0\.05 s"):
+                await ws.__aenter__()
+
+    run(main())
+
+
+def test_a_handshake_that_is_answered_by_something_else(consumer: Consumer) -> None:
+    async def babble(connection: Any, request: Any) -> None:
+        connection.transport.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+        connection.transport.close()
+        await connection.wait_closed()
+
+    async def main() -> None:
+        async with odd_service(consumer, lambda _: asyncio.sleep(0), process_request=babble) as ws:
+            with pytest.raises(TransportError, match="cut off, or answered as no web socket server does"):
+                await ws.__aenter__()
+
+    run(main())
+
+
+def test_a_proxy_that_lets_nothing_through(consumer: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main(rogue: Rogue) -> None:
+        proxy = f"http://127.0.0.1:{rogue.port}"
+        parameters = WebSocketParameters("ws://127.0.0.1:1/ws?oauth_token=a", "api=1", "me", proxy=proxy)
+
+        async def give(_: Any) -> WebSocketParameters:
+            return parameters
+
+        monkeypatch.setattr("ibkr_oauth.integrations.websockets.web_socket_async", give)
+        async with odd_service(consumer, lambda _: asyncio.sleep(0)) as ws:
+            with pytest.raises(ProxyError, match="did not let it through") as caught:
+                await ws.__aenter__()
+            assert caught.value.__context__ is None
+
+    with Rogue() as rogue:
+        rogue.answering(lambda peer: peer.answer(b"", "403 Forbidden").close())
+        run(main(rogue))
+
+
+def test_the_heart_rests_while_there_is_no_connection(consumer: Consumer) -> None:
+    connections = 0
+
+    async def delay(connection: Any, request: Any) -> None:
+        if connections:
+            await asyncio.sleep(0.1)
+
+    async def serve(connection: Any) -> None:
+        nonlocal connections
+        connections += 1
+        await connection.send(SUCCESS)
+        if connections > 1:
+            assert await connection.recv() == "tic"
+            await connection.send('{"topic":"beats"}')
+            await connection.wait_closed()
+
+    async def main() -> None:
+        async with odd_service(consumer, serve, process_request=delay, heartbeat=0.01) as ws, ws:
+            assert await read_until(ws, "beats")
+
+    run(main())
+    assert connections == 2
 
 
 def test_a_service_that_closes_at_once(consumer: Consumer) -> None:

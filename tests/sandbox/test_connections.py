@@ -92,6 +92,18 @@ def test_before_the_answer(client: Client) -> None:
         assert own.recv(12) == b"HTTP/1.1 401"  # a replay
 
 
+def test_a_client_that_leaves_before_it_has_said_all(client: Client) -> None:
+    """Half a request is none: nothing is done, and nothing is written down."""
+    request = client.raw("POST", "/logout", form="a=1")
+    before = len(client.sandbox.requests)
+    with connection(client.sandbox) as own:
+        own.sendall(request[:-1])
+    with connection(client.sandbox) as own:
+        own.sendall(request)
+        assert own.recv(12) == b"HTTP/1.1 200"
+    assert len(client.sandbox.requests) == before + 1
+
+
 @pytest.mark.parametrize("after_bytes", [1, 16, 150])
 def test_in_the_answer(client: Client, after_bytes: int) -> None:
     client.sandbox.drop_connection(after_bytes, path="/tickle")

@@ -72,6 +72,7 @@ def test_a_client_in_another_language(sandbox: Sandbox, keys: Keys) -> None:
         ("consumers", {"consumer_key": 1}, 400, "consumer_key: missing or not text"),
         ("consumers", [], 400, "the body is not a JSON object"),
         ("consumers", b"{", 400, "Expecting property name"),
+        ("consumers", b"[" * 100_000, 400, "the body is nested too deeply"),
         ("grant", {"consumer_key": "NOBODY"}, 404, "consumer NOBODY is not registered"),
         ("consent", {"oauth_token": "0"}, 404, "unknown request token"),
         ("nothing", {}, 404, "Not Found"),

@@ -6,6 +6,7 @@ import base64
 import hmac
 import logging
 import re
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -258,6 +259,42 @@ def test_bodies(client: Client) -> None:
         headers=dict(ASK),
     )
     assert "verifies if the JSON body is signed too" in explanation(reply)
+
+
+def test_bodies_that_cannot_have_been_signed(client: Client) -> None:
+    """They are no explanation, and do not stand in the way of one."""
+    as_json = {**ASK, "Content-Type": "application/json"}
+    for body in ("[1]", "{", "[" * 100_000):
+        oauth, pairs = own_pairs(client)
+        mistaken = {"method": "GET", "pairs": pairs}
+        reply = client.post("/tickle", form=body, oauth=oauth, signed=mistaken, headers=as_json)
+        assert "verifies if the method is GET" in explanation(reply)
+    for body in ("{", "[" * 100_000):  # rightly signed, they are refused for what they are
+        oauth, pairs = own_pairs(client, oauth_nonce=f"n{len(body)}")
+        path = "/iserver/auth/ssodh/init"
+        reply = client.post(path, form=body, oauth=oauth, signed={"pairs": pairs}, headers=as_json)
+        assert (reply.status, reply.error) == (400, "Bad Request: the body is not JSON")
+
+
+def test_an_address_without_a_port(connect: Connect) -> None:
+    with Sandbox(public_url="https://ibkr.example") as sandbox:
+        client = connect(sandbox, granted=True)
+        client.get_live_session_token()
+        url = "https://ibkr.example:443/v1/api/tickle"
+        reply = client.post("/tickle", signed={"url": url}, headers=dict(ASK))
+        assert "verifies if the port 443 is shown" in explanation(reply)
+
+
+def test_a_request_without_a_host(client: Client) -> None:
+    """As of HTTP/1.0."""
+    request = client.raw("POST", "/tickle", signed={"method": "GET"}, headers=dict(ASK))
+    request = request.replace(b" HTTP/1.1\r\nHost: sandbox\r\n", b" HTTP/1.0\r\n")
+    with socket.create_connection(("127.0.0.1", client.sandbox.port), timeout=10) as connection:
+        connection.sendall(request)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert b"verifies if the method is GET" in answer
+    assert b"the host is  " not in answer
 
 
 # --- The prepend ---------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import gc
 import http.client
 import logging
@@ -20,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from ibkr_oauth.sandbox import Sandbox
+from ibkr_oauth.sandbox import Sandbox, server
 
 from .conftest import Connect
 from .reference import Client, exchange
@@ -81,10 +83,46 @@ def test_stop_without_start() -> None:
     Sandbox().stop()
 
 
+def test_connections_of_one_that_is_stopped_are_gone_already() -> None:
+    sandbox = Sandbox()
+    sandbox.drop_connections()
+    with sandbox:
+        assert exchange(sandbox, "GET", "/v1/api/tickle", {"User-Agent": "x"}).status == 401
+    sandbox.drop_connections()
+
+
 def test_taken_port(sandbox: Sandbox) -> None:
     with pytest.raises(OSError, match="in use"):
         Sandbox(port=sandbox.port, tls=True).start()
     assert len(sandbox_threads()) == 1
+
+
+def test_a_start_that_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with Sandbox() as other:
+        port = other.port
+    with monkeypatch.context() as patched:
+        patched.setattr(server.Certificate, "write", fail)
+        with pytest.raises(OSError, match="No space left"):
+            Sandbox(port=port, tls=True).start()
+    with Sandbox(port=port) as again:
+        assert again.port == port
+    startup = server._Server.startup
+
+    async def late(self: server._Server, sockets: list[socket.socket] | None = None) -> None:
+        await asyncio.sleep(0.2)
+        await startup(self, sockets)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(server, "_START_TIMEOUT", 0.01)
+        patched.setattr(server._Server, "startup", late)
+        with pytest.raises(RuntimeError, match="did not start"):
+            Sandbox(port=port).start()
+    assert not sandbox_threads()
+    with Sandbox(port=port) as again:
+        assert again.port == port
 
 
 def test_fixed_port(sandbox: Sandbox) -> None:

@@ -174,6 +174,7 @@ PASTED = [
     ("POST /v1/api/oauth/live_session_token: refused with status 401: no text", "lst-refused"),
     ("GET /v1/api/sso/validate: refused with status 401: whatever", "sso-validate"),
     ('{"error": {"code": "clock_skew", "message": "odd", "advice": "", "exit_code": 4}}', "timestamp"),
+    ('{"error": {"code": "consumer_not_active"}}', "invalid-consumer"),
     ("CompetingSession", "competing"),
     ("410 Gone", "gone"),
     ("503", "unavailable"),
@@ -231,6 +232,7 @@ def test_the_representation_hides_secrets() -> None:
     [
         ('{"error":"x","statusCode":401}', 401),
         ('{"error":"x","status":503}', 503),
+        ('{"error": "x", "statusCode" : 503 }', 503),
         ('{"error":"x","statusCode":99}', None),
         ('{"error":"x","statusCode":"401"}', None),
     ],

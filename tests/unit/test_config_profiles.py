@@ -701,6 +701,17 @@ def test_the_secret_moves(file: Path, home: dict[str, str], backend: InMemory) -
     assert config.load(environment=home).access_token().secret == "QUJF"
 
 
+def test_a_keyring_that_cannot_forget_is_no_failure(
+    file: Path, home: dict[str, str], backend: InMemory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The file says that the secret is not there any more, whatever the keyring keeps."""
+    config.save_profile("paper", {**VALUES, "access_token_secret": "QUJD"}, environment=home, keyring=True)
+    backend.kept.clear()
+    config.save_profile("paper", {"access_token_secret": "QUJE"}, environment=home)
+    assert config.load(environment=home).get("access_token_secret").text == "QUJE"  # type: ignore[union-attr]
+    assert "the keyring did not forget paper/access_token_secret: KeyError" in caplog.text
+
+
 def test_the_keyring_is_asked_last(file: Path, home: dict[str, str], backend: InMemory) -> None:
     """It may want its owner to unlock it."""
     config.save_profile("paper", {**VALUES, "access_token_secret": "QUJD"}, environment=home, keyring=True)

@@ -141,6 +141,12 @@ def test_long_deep_and_large_answers_are_cut() -> None:
     assert len(read(answer(b"[" * 200_000))) < 10_000
 
 
+def test_an_answer_without_a_body_is_its_status_and_no_more() -> None:
+    shown = answer(b"", 204)
+    assert "204" in read(shown)
+    assert not re.search("<pre|<details", shown._repr_html_())
+
+
 def test_what_is_empty_has_nothing_to_open() -> None:
     shown = answer({"groups": [], "aliases": {}})._repr_html_()
     assert shown.count("<details") == 1

@@ -220,6 +220,18 @@ def test_a_public_key_under_a_private_name_is_named(folder: Path, signing_key: P
         importing.read(folder, environment={})
 
 
+def test_what_is_no_key_file_by_its_name_is_passed_over(folder: Path, pem: str) -> None:
+    (folder / "sig.pdf").write_text(pem)
+    (folder / "sig.pem").mkdir()
+    assert importing.read(folder, environment={}).fields["signing_key"] == "private_signature.pem"
+
+
+def test_parameters_under_the_standard_name_that_are_broken_are_named(folder: Path) -> None:
+    (folder / "dhparam.pem").write_text("-----BEGIN DH PARAMETERS-----\nAAAA\n-----END DH PARAMETERS-----\n")
+    with pytest.raises(DHParametersError):
+        importing.read(folder, environment={})
+
+
 def test_a_folder_without_keys_is_refused(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("none")
     with pytest.raises(ConfigurationError, match=r"not in it: private_signature\.pem"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -724,3 +725,17 @@ def test_private_means_private(tmp_path: Path) -> None:
         path.chmod(mode)
         with path.open() as opened:
             assert files.is_private(opened.fileno()) is private
+
+
+def test_a_lock_that_cannot_be_had_keeps_no_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+
+    def fail(descriptor: int, *, wait: bool) -> bool:
+        opened.append(descriptor)
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files, "_lock", fail)
+    with pytest.raises(OSError, match="No locks available"):
+        files.FileLock(str(tmp_path / "lock")).acquire()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])
