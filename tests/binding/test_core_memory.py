@@ -118,7 +118,7 @@ def test_python_has_no_memory_for_one_thing(signing_key, signing_pem, dh_paramet
         assert live() == native, name
 
 
-def test_what_python_has_no_memory_for_leaves_nothing_behind(signing_key, signing_pem, dh_parameters, signer):
+def test_calls_without_memory_leave_nothing_behind(signing_key, signing_pem, dh_parameters, signer):
     testcapi = pytest.importorskip("_testcapi")
     times = 100
     for name, call in each_call(signing_key, dh_parameters, signer, signing_pem.encode()).items():
