@@ -606,16 +606,21 @@ static void test_options_refused(void **state)
     assert_says("129 headers");
 }
 
-/* A beat that cannot be signed is a failure like another. */
-static void test_headers_that_leave_no_room_for_a_signature(void **state)
+static void start_without_room_for_a_signature(void)
 {
-    (void)state;
     open_desk((struct server_setup){.steps = NULL});
     for (int i = 0; i < 128; i++) {
         assert_ok(ibk_params_add_text(&headers, "X", LITERAL("x"), &err));
     }
     assert_ok(make(BY_HAND));
     start(TOKEN);
+}
+
+/* A beat that cannot be signed is a failure like another. */
+static void test_headers_that_leave_no_room_for_a_signature(void **state)
+{
+    (void)state;
+    start_without_room_for_a_signature();
     beat();
     look_at_error(KEY);
     assert_int_equal(err.code, IBK_E_HEADER);
@@ -630,12 +635,7 @@ static void test_headers_that_leave_no_room_for_a_signature(void **state)
 static void test_no_memory_to_say_that_a_beat_failed(void **state)
 {
     (void)state;
-    open_desk((struct server_setup){.steps = NULL});
-    for (int i = 0; i < 128; i++) {
-        assert_ok(ibk_params_add_text(&headers, "X", LITERAL("x"), &err));
-    }
-    assert_ok(make(BY_HAND));
-    start(TOKEN);
+    start_without_room_for_a_signature();
     bool silent = false;
     for (unsigned long n = 1; !silent; n++) { /* until it is the outcome's own memory */
         row("allocation %lu", n);

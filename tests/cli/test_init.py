@@ -270,9 +270,8 @@ def test_stopped_at_each_question_it_goes_on_from_there(
     assert terminal.ends() == 0, terminal.screen
 
 
-def test_killed_in_the_middle_it_goes_on_and_the_former_profile_stays(
-    start: Start, sandbox: Sandbox, consumer_key: str, environment: dict[str, str], home: Path
-) -> None:
+def whole_setup(start: Start, sandbox: Sandbox, consumer_key: str) -> tuple[str, str]:
+    """Access token and its secret, as the portal gave them."""
     terminal = start("--profile", "paper")
     terminal.answers("Your choice [1]: ", "1")
     portal = Portal(sandbox, terminal.reads("Consumer key: "))
@@ -281,6 +280,13 @@ def test_killed_in_the_middle_it_goes_on_and_the_former_profile_stays(
     terminal.answers("Access token: ", token)
     terminal.answers("not shown): ", secret)
     assert terminal.ends() == 0, terminal.screen
+    return token, secret
+
+
+def test_killed_in_the_middle_it_goes_on_and_the_former_profile_stays(
+    start: Start, sandbox: Sandbox, consumer_key: str, environment: dict[str, str], home: Path
+) -> None:
+    whole_setup(start, sandbox, consumer_key)
     before = (home / ".config/ibkr-oauth/config.toml").read_bytes()
 
     terminal = start("--profile", "paper")
@@ -298,15 +304,7 @@ def test_killed_in_the_middle_it_goes_on_and_the_former_profile_stays(
 def test_access_token_and_secret_are_replaced(
     start: Start, sandbox: Sandbox, consumer_key: str, environment: dict[str, str], home: Path
 ) -> None:
-    terminal = start("--profile", "paper")
-    terminal.answers("Your choice [1]: ", "1")
-    portal = Portal(sandbox, terminal.reads("Consumer key: "))
-    token, secret = portal.register(consumer_key)
-    terminal.types(consumer_key)
-    terminal.answers("Access token: ", token)
-    terminal.answers("not shown): ", secret)
-    assert terminal.ends() == 0, terminal.screen
-
+    _, secret = whole_setup(start, sandbox, consumer_key)
     other_token, other_secret = sandbox.grant(consumer_key)
     assert other_secret != secret
     terminal = start("--profile", "paper")

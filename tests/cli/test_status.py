@@ -164,20 +164,25 @@ def once(_seconds: float) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_view_that_begins_in_a_disturbance(run: Run, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "time", SimpleNamespace(sleep=once))
-    account.sandbox.maintenance()
-    done = run("status", "--watch")
-    assert (done.exit_code, done.stderr) == (0, "")
-    assert re.fullmatch(r"\S+  maintenance: .*503.*\n", done.stdout)
-    with pexpect.spawn(
+def watch(account: Account) -> pexpect.spawn[str]:
+    """`ibkr-oauth status --watch` on a terminal of its own."""
+    return pexpect.spawn(
         sys.executable,
         ["-m", "ibkr_oauth", "status", "--watch", "--interval", "0.5"],
         env={**account.environment, "TERM": "xterm"},  # type: ignore[arg-type]
         encoding="utf-8",
         timeout=30,
         dimensions=(40, 120),
-    ) as terminal:
+    )
+
+
+def test_a_view_that_begins_in_a_disturbance(run: Run, account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "time", SimpleNamespace(sleep=once))
+    account.sandbox.maintenance()
+    done = run("status", "--watch")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert re.fullmatch(r"\S+  maintenance: .*503.*\n", done.stdout)
+    with watch(account) as terminal:
         terminal.expect_exact("token good for")
         terminal.expect_exact("maintenance: ")
         assert "24 h" not in str(terminal.before)
@@ -189,14 +194,7 @@ def test_a_view_that_begins_in_a_disturbance(run: Run, account: Account, monkeyp
 
 
 def test_the_live_view_on_a_terminal_shows_changes_and_ends_with_ctrl_c(account: Account) -> None:
-    with pexpect.spawn(
-        sys.executable,
-        ["-m", "ibkr_oauth", "status", "--watch", "--interval", "0.5"],
-        env={**account.environment, "TERM": "xterm"},  # type: ignore[arg-type]
-        encoding="utf-8",
-        timeout=30,
-        dimensions=(40, 120),
-    ) as terminal:
+    with watch(account) as terminal:
         terminal.expect_exact("signed session")
         account.sandbox.compete_from("TWS")
         terminal.expect_exact("second user name")
