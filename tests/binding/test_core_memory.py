@@ -133,6 +133,7 @@ def test_calls_without_memory_leave_nothing_behind(signing_key, signing_pem, dh_
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="Python 3.13 does not survive that with modules of its own")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # what Python has no memory to raise
 def test_python_has_no_memory_for_the_module():
     testcapi = pytest.importorskip("_testcapi")
     outcomes, half_made = [], []
