@@ -1,7 +1,7 @@
 """Which lines and branches the tests run, of the C core and of the Python package: `make coverage`.
 
 Writes build/coverage/report.md: totals, every file, and each line or branch that no test reaches, with the reason from
-reasons.toml. Fails where a line is left without a reason, and where a reason fits nothing any more.
+reasons.toml. Fails where one is left without a reason, and where a reason fits nothing any more.
 
 The tests run in a copy of the project, with an extension that counts (IBKR_OAUTH_COVERAGE=1), so that the one in use stays
 as it is. Programs that the tests start are counted too.
@@ -264,7 +264,7 @@ def percent(part: int, whole: int) -> str:
 
 
 def report() -> bool:
-    """Writes the page, prints its totals. True where every line that no test runs has a reason."""
+    """Writes the page, prints its totals. True where everything that no test reaches has a reason."""
     known, used = reasons(), set()
     out = ["# Coverage", ""]
     good = True
@@ -293,10 +293,10 @@ def report() -> bool:
             out += [f"{reason or 'Without a reason:'} ({len(whole)} places, {len(gaps) - len(whole)} branches)", ""]
             out += [f"- {gap.place} `{gap.text}`{' ' + gap.branch if gap.branch else ''}" for gap in gaps] + [""]
             if not reason:
-                good = good and not whole
+                good = False
                 print(f"without a reason: {len(whole)} places, {len(gaps) - len(whole)} branches")
-                for gap in whole:
-                    print(f"    {gap.place} {gap.text}")
+                for gap in gaps:
+                    print(f"    {gap.place} {gap.text} {gap.branch}".rstrip())
     for each in known:
         if id(each) not in used:
             good = False
