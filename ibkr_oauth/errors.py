@@ -372,7 +372,7 @@ _CORE_ERRORS: dict[str, tuple[type[IBKROAuthError], str | None]] = {
     "url": (InvalidValue, None),
     "header": (
         InvalidValue,
-        "Remove it: it usually comes along when a value is copied or read from a file with its line end.",
+        "At most 128 headers, of 64 KiB together, one line each. A line end comes along when a file is copied.",
     ),
     "argument": (InvalidValue, None),
     "key_format": (KeyFormatError, None),

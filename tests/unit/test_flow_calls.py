@@ -278,10 +278,10 @@ def test_the_cookie_api_is_kept_and_sent(open_session: Open, service: FakeServic
 @pytest.mark.parametrize("value", ["a=b", "=", "XYZ", "a'b", "~!#$%&()*+-./:<>?@[]^_`{|}"])
 def test_a_cookie_of_odd_letters(open_session: Open, service: FakeService, value: str) -> None:
     service.script(PATH, Answer(headers=(("Set-Cookie", f"api={value}; Path=/"),)))
-    ibkr = open_session(cookie=value)
-    ibkr.get(PATH)
-    ibkr.get(PATH)
-    assert [seen.cookie for seen in service.seen] == [f"api={value}"] * 2
+    for ibkr in (open_session(), open_session(cookie=value)):
+        ibkr.get(PATH)
+        ibkr.get(PATH)
+    assert [seen.cookie for seen in service.seen] == [None, *[f"api={value}"] * 3]
 
 
 @pytest.mark.parametrize("bad", ["api=", "api=a b", "api=a,b", 'api="a"', "api=\x7f", "other=1"])
@@ -334,6 +334,15 @@ def test_headers_of_the_callers(open_session: Open, service: FakeService) -> Non
     assert service.seen[-1].headers["content-type"] == "application/vnd.x+json"
     ibkr.post(PATH, json={})
     assert service.seen[-1].headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("headers", [{"X": "a\nb"}, {"X": "a" * 65_536}, {f"X-{number}": "x" for number in range(129)}])
+def test_headers_that_cannot_be_sent(open_session: Open, service: FakeService, headers: dict[str, str]) -> None:
+    """Whatever is wrong with them, the advice fits."""
+    with pytest.raises(InvalidValue, match="header") as caught:
+        open_session().get(ACCOUNTS, headers=headers)
+    assert all(words in caught.value.advice for words in ("128 headers", "64 KiB", "line end"))
+    assert service.seen == []
 
 
 @pytest.mark.parametrize("headers", [{"X": 1}, {1: "x"}, {"X": None}, {"X": b"x"}])
