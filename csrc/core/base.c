@@ -69,9 +69,7 @@ void *ibk_alloc(size_t size)
         return NULL;
     }
     void *memory = malloc(size == 0 ? 1 : size);
-    if (memory != NULL) {
-        atomic_fetch_add(&live_allocations, 1);
-    }
+    atomic_fetch_add(&live_allocations, (long)(memory != NULL));
     return memory;
 #else
     return malloc(size == 0 ? 1 : size);
