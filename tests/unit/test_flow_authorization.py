@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from email.utils import formatdate
@@ -400,11 +401,31 @@ def test_a_renewal_that_fails_matters_where_the_token_is_needed(
     assert ibkr.get(PATH).status_code == 200
 
 
+def test_the_parameters_of_the_token_request_go_where_they_are_wanted(open_session: Open, service: FakeService) -> None:
+    for where in ("header", "json"):
+        service.script(LST, INACTIVE)
+        with pytest.raises(IBKROAuthError):
+            open_session(live_session_token=None, parameters_in=where).get(PATH)
+    in_header, in_json = service.of(LST)
+    assert "diffie_hellman_challenge" in in_header.headers["authorization"]
+    assert "diffie_hellman_challenge" in in_json.json
+    assert "authorization" not in in_json.headers
+
+
+def test_the_token_request_counts_for_the_pace(open_session: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    ibkr = open_session(live_session_token=None, pacing=10.0)
+    accepted: list[str] = []
+    monkeypatch.setattr(ibkr.session._flow.pacer, "accepted", accepted.append)
+    ibkr.get(PATH)
+    assert accepted == [LST, PATH]
+
+
 def test_refresh(open_session: Open, service: FakeService) -> None:
     events: list[Event] = []
     ibkr = open_session(on_event=events.append)
     ibkr.refresh()
     ibkr.get(PATH)
+    assert re.fullmatch(r"live session token until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", events[0].message)
     assert service.paths() == [LST, PATH]
     assert service.of(PATH)[0].token == 1
     assert [event.kind for event in events] == ["renewed"]
