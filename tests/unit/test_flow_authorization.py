@@ -228,6 +228,15 @@ def test_a_wrong_clock(open_session: Open, service: FakeService, method: str, sk
     assert ("behind" in events[0].message) is (skew > 0)
 
 
+def test_a_clock_that_is_set_from_late_to_early(open_session: Open, service: FakeService) -> None:
+    events: list[Event] = []
+    ibkr = open_session(on_event=events.append)
+    for skew in (600.0, -600.0):
+        service.skew = skew
+        assert ibkr.get(PATH).status_code == 200
+    assert [event.message.split()[6] for event in events] == ["behind", "ahead"]
+
+
 def test_a_wrong_clock_for_the_first_token(open_session: Open, service: FakeService) -> None:
     service.skew = 3000.0
     ibkr = open_session(live_session_token=None)
@@ -450,7 +459,7 @@ def test_many_first_calls_agree_on_one_token(simulation: Callable[..., Simulatio
     world.run()
     assert service.count(LST) == 1
     assert [run.result.status_code for run in runs] == [200] * 20
-    assert len(world.adopted) == 1
+    assert world.adopted == [world.flow.credential.signer]
 
 
 def test_many_calls_are_refused_for_the_same_token(simulation: Callable[..., Simulation], service: FakeService) -> None:
@@ -476,6 +485,17 @@ def test_all_who_wait_get_the_error(simulation: Callable[..., Simulation], servi
     assert service.count(LST) == 2
     assert {type(run.error).__name__ for run in [*runs, late]} == {"ConsumerNotActive"}
     assert len({id(run.error) for run in runs}) == 20
+
+
+def test_all_who_wait_get_the_error_each_time(simulation: Callable[..., Simulation], service: FakeService) -> None:
+    world = simulation()
+    world.latency = 1.0
+    service.script(LST, *[INACTIVE] * 20)
+    for asked in (1, 2, 3):
+        runs = [world.call("GET", PATH, after=0.01 * number) for number in range(5)]
+        world.run()
+        assert {type(run.error).__name__ for run in runs} == {"ConsumerNotActive"}
+        assert service.count(LST) == asked
 
 
 def test_an_unexplained_refusal_of_a_token_that_is_no_more(

@@ -83,6 +83,7 @@ def test_eager_without_a_word_of_open(open_session: Open, service: FakeService) 
     ibkr = open_session(brokerage="eager")
     ibkr.get("/portfolio/accounts")
     assert service.paths() == [INIT, "/portfolio/accounts"]
+    assert [seen.token for seen in service.seen] == [0, 0]  # both are signed
 
 
 def test_eager_and_refused(open_session: Open, service: FakeService) -> None:

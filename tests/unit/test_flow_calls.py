@@ -94,6 +94,12 @@ def test_a_form_is_signed_and_sent(open_session: Open, service: FakeService) -> 
     assert service.seen[-1].headers["content-type"] == "application/x-www-form-urlencoded"
 
 
+def test_urls(open_session: Open) -> None:
+    prepare = open_session().session._flow.prepare
+    for path, url in ((PATH, PATH), (f"{PATH}?", PATH), (f"{PATH}?a=1", f"{PATH}?a=1")):
+        assert prepare("GET", path, None, None, None, None, None).url == BASE + url
+
+
 def test_the_path_may_have_a_query_and_no_slash(open_session: Open, service: FakeService) -> None:
     open_session().get("portfolio/accounts?a=1,2")
     assert (service.seen[-1].path, service.seen[-1].query) == ("/portfolio/accounts", "a=1,2")
@@ -394,9 +400,10 @@ def test_what_cannot_be_sent_is_refused_before_the_session_does_anything_for_it(
 ) -> None:
     """No token is agreed on, and no brokerage session opened, for the sake of a call that could never go out."""
     ibkr = open_session(live_session_token=None)
-    for options in ({"params": {"a": "x" * 20_000_000}}, {"headers": {"X": "a\nb"}}):
-        with pytest.raises(InvalidValue):
-            ibkr.get(ACCOUNTS, **options)
+    for path in (ACCOUNTS, PATH):
+        for options in ({"params": {"a": "x" * 20_000_000}}, {"headers": {"X": "a\nb"}}):
+            with pytest.raises(InvalidValue):
+                ibkr.get(path, **options)
     assert service.seen == []
 
 

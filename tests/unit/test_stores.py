@@ -349,11 +349,13 @@ def plant(store: FileStore, service: FakeService, access_token: AccessToken, val
 def test_the_first_run_keeps_its_token(
     open_session: Open, service: FakeService, store: FileStore, access_token: AccessToken
 ) -> None:
-    ibkr = open_session(live_session_token=None, store=store)
+    events: list[Any] = []
+    ibkr = open_session(live_session_token=None, store=store, on_event=events.append)
     ibkr.get(PATH)
     assert service.count(LST) == 1
     assert in_store(store, access_token) == ibkr.session._flow.credential.token
     assert ibkr.health().counters.renewals == 1
+    assert [event.message[:24] for event in events] == ["live session token until"]
 
 
 def test_the_next_run_goes_on_with_it(
@@ -413,13 +415,19 @@ def test_a_refusal_first_looks_into_the_store(
     assert service.of(PATH)[-1].token == number
 
 
+@pytest.mark.parametrize("hours", [23, 24, 30])
 def test_what_ended_one_token_may_have_ended_the_other(
-    open_session: Open, service: FakeService, store: FileStore, access_token: AccessToken, kept: LiveSessionToken
+    open_session: Open,
+    service: FakeService,
+    store: FileStore,
+    access_token: AccessToken,
+    kept: LiveSessionToken,
+    hours: float,
 ) -> None:
     """A POST is answered by one more attempt at most, so the store's token is tried with a tickle."""
     ibkr = open_session(live_session_token=None, store=store)
     ibkr.get(PATH)
-    plant(store, service, access_token, bytes(20))
+    plant(store, service, access_token, bytes(20), hours)
     service.expire_tokens()
     assert ibkr.post(POSTED, json={}).status_code == 200
     assert service.count(LST) == 1
