@@ -355,7 +355,7 @@ def test_a_clock_that_wanders_is_told_each_time(
         session.tickled(False)
         session.tickled(False)
     assert session.kinds == ["clock_skew"] * 3
-    assert "right again" in session.events[-1].message
+    assert session.events[-1].message == "this computer's clock is right again"
 
 
 # --- Figures -------------------------------------------------------------------------------------
