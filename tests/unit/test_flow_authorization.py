@@ -278,6 +278,15 @@ def test_a_slow_refusal_is_no_proof_of_a_wrong_clock(open_session: Open, service
     assert service.paths() == [PATH]
 
 
+def test_a_slow_answer_may_have_its_date_from_the_beginning(open_session: Open, service: FakeService) -> None:
+    """A Date that is 15 seconds old when it comes moves no clock."""
+    ibkr = open_session()
+    ibkr.get(PATH)
+    service.script(PATH, Answer(headers=(("Date", formatdate(service.now() + 1, usegmt=True)),), delay=15.0))
+    ibkr.get(PATH)
+    assert ibkr.health().clock_skew == 0
+
+
 def test_a_service_that_does_not_know_the_time(open_session: Open, service: FakeService) -> None:
     """Every refusal has another Date: that is mended once, and then it is the answer."""
 
