@@ -372,7 +372,7 @@ _CORE_ERRORS: dict[str, tuple[type[IBKROAuthError], str | None]] = {
     "url": (InvalidValue, None),
     "header": (
         InvalidValue,
-        "At most 128 headers, of 64 KiB together, one line each. A line end comes along when a file is copied.",
+        "At most 128 headers, of 64 KiB together, one line each: remove a line end that was copied along.",
     ),
     "argument": (InvalidValue, None),
     "key_format": (KeyFormatError, None),
