@@ -11,11 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 from doctor.conftest import NewCase
 from doctor.mistakes import Case
-from doctor.test_mistakes import register, secrets
+from doctor.test_mistakes import lock_keyring, register, secrets
 
-from ibkr_oauth import config
 from ibkr_oauth.cli.app import program
-from ibkr_oauth.errors import ConfigurationError
 
 
 def run(case: Case, *arguments: str) -> Result:
@@ -169,16 +167,7 @@ def test_a_bundle_of_a_keyring_that_fails(new_case: NewCase, tmp_path: Path, mon
     case = new_case()
     register(case)
     access_token = case.environment["IBKR_OAUTH_ACCESS_TOKEN"]
-    del case.environment["IBKR_OAUTH_ACCESS_TOKEN_SECRET"]
-    config_file = case.folder / "config.toml"
-    config_file.write_text("default_profile = 'paper'\n[profile.paper]\nkeyring = true\n")
-    config_file.chmod(0o600)
-    case.set("CONFIG", str(config_file))
-
-    def fail(account: str) -> str:
-        raise ConfigurationError(f"the system's keyring failed for {account}", advice="Unlock it.")
-
-    monkeypatch.setattr(config, "_from_keyring", fail)
+    lock_keyring(case, monkeypatch)
     path = tmp_path / "bundle.zip"
     run(case, "--offline", "--bundle", str(path))
     content = "".join(documents(path).values())

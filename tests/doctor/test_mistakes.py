@@ -305,9 +305,8 @@ def test_a_brokerage_session_of_another_program_stays_open(new_case: NewCase) ->
         assert case.sandbox.brokerage_holder(case.username) is not None
 
 
-def test_a_keyring_that_fails_is_a_finding(new_case: NewCase, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = new_case()
-    register(case)
+def lock_keyring(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The secret is said to be in the system's keyring, which fails."""
     del case.environment["IBKR_OAUTH_ACCESS_TOKEN_SECRET"]
     path = case.folder / "config.toml"
     path.write_text("default_profile = 'paper'\n[profile.paper]\nkeyring = true\n")
@@ -318,6 +317,12 @@ def test_a_keyring_that_fails_is_a_finding(new_case: NewCase, monkeypatch: pytes
         raise ConfigurationError(f"the system's keyring failed for {account}", advice="Unlock it.")
 
     monkeypatch.setattr(config, "_from_keyring", fail)
+
+
+def test_a_keyring_that_fails_is_a_finding(new_case: NewCase, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = new_case()
+    register(case)
+    lock_keyring(case, monkeypatch)
     report = diagnose(case)
     assert (report.cause, report.next_step) == ("keyring", "Unlock it.")
 
