@@ -237,6 +237,14 @@ def test_a_clock_that_is_set_from_late_to_early(open_session: Open, service: Fak
     assert [event.message.split()[6] for event in events] == ["behind", "ahead"]
 
 
+@pytest.mark.parametrize(("skew", "told"), [(-10.5, 1), (10.5, 1), (-9.5, 0), (9.5, 0)])
+def test_ten_seconds_are_told(open_session: Open, service: FakeService, skew: float, told: int) -> None:
+    events: list[Event] = []
+    service.skew = skew
+    open_session(on_event=events.append).get(PATH)
+    assert [event.kind for event in events] == ["clock_skew"] * told
+
+
 def test_a_wrong_clock_for_the_first_token(open_session: Open, service: FakeService) -> None:
     service.skew = 3000.0
     ibkr = open_session(live_session_token=None)
@@ -601,7 +609,7 @@ def test_what_must_be_given(kind: str, consumer: Consumer, access_token: AccessT
     kinds = DRIVERS[kind]
     with pytest.raises(MissingSetting, match=r"^consumer: missing"):
         kinds(None, access_token)
-    with pytest.raises(MissingSetting, match="access token"):
+    with pytest.raises(MissingSetting, match=r"^access token: missing"):
         kinds(consumer)
     with pytest.raises(UsageError, match="needs its consumer"):
         kinds(cookie="c00k1e", live_session_token=live_token(service, access_token))

@@ -102,9 +102,12 @@ def test_pickling_is_refused(open_session: Open) -> None:
             attempt(ibkr.session)
 
 
-def test_what_other_clients_may_ask(open_session: Open, consumer: Consumer, access_token: AccessToken) -> None:
-    ibkr = open_session(base_url="https://api.ibkr.com/v1/api/")
-    assert (ibkr.base_url, ibkr.consumer, ibkr.access_token) == ("https://api.ibkr.com/v1/api", consumer, access_token)
+@pytest.mark.parametrize("base_url", ["https://api.ibkr.com/v1/api", "https://localhost/IBKRX"])
+def test_what_other_clients_may_ask(
+    open_session: Open, consumer: Consumer, access_token: AccessToken, base_url: str
+) -> None:
+    ibkr = open_session(base_url=f"{base_url}/")
+    assert (ibkr.base_url, ibkr.consumer, ibkr.access_token) == (base_url, consumer, access_token)
 
 
 # --- close() -------------------------------------------------------------------------------------
