@@ -225,11 +225,17 @@ static void collect_finished(struct ibk_engine *engine)
 }
 
 /* libcurl keeps no time for a request that waits until one of the connections to its host is free; for all others it does. */
+static bool is_overdue(const struct ibk_job *job, int64_t now_us)
+{
+    const struct ibk_transfer *transfer = &job->handle.transfer;
+    return !transfer->opened && !transfer->written &&
+           (now_us - transfer->started_us - SWEEP_US) / 1000 >= job->request.timeout_ms;
+}
+
 static struct ibk_job *find_overdue(const struct ibk_engine *engine, int64_t now_us)
 {
     struct ibk_job *job = engine->running.first;
-    while (job != NULL && (job->handle.transfer.opened || job->handle.transfer.written ||
-                           now_us - job->handle.transfer.started_us < (int64_t)job->request.timeout_ms * 1000 + SWEEP_US)) {
+    while (job != NULL && !is_overdue(job, now_us)) {
         job = job->next;
     }
     return job;
