@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from datetime import timedelta
 from email.utils import formatdate
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from support.fake_clock import START, FakeClock
 
 from ibkr_oauth import _core
-from ibkr_oauth.clock import Clock, ServerClock, parse_date
+from ibkr_oauth.clock import Clock, ServerClock, duration, parse_date
 
 
 def date(seconds: float) -> str:
@@ -61,8 +62,10 @@ def test_noise_changes_nothing(server: ServerClock, clock: FakeClock) -> None:
         before = server.now()
         server.observe(date(before + late - 0.5))
         assert server.now() == before
-    server.observe(date(server.now() + 3))
-    assert server.now() > before
+    for late in (3, -3):
+        server.observe(date(before + late - 0.5))
+        assert server.now() == before + late
+        before += late
 
 
 def test_a_slow_answer_is_no_news(server: ServerClock, clock: FakeClock) -> None:
@@ -157,3 +160,23 @@ def test_the_computers_own_clock() -> None:
     clock.sleep(60, closing)  # ends at once
     asyncio.run(clock.sleep_async(0.001))
     assert clock.steady() - first < 20
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-0.6, "expired"),
+        (-0.4, "0 s"),
+        (0.4, "0 s"),
+        (0.6, "1 s"),
+        (59, "59 s"),
+        (60, "1 min 0 s"),
+        (3599, "59 min 59 s"),
+        (3600, "1 h 0 min"),
+        (3660, "1 h 1 min"),
+        (86_399, "23 h 59 min"),
+        (86_400, "24 h 0 min"),
+    ],
+)
+def test_how_long_it_takes(seconds: float, words: str) -> None:
+    assert duration(timedelta(seconds=seconds)) == words
