@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 struct bench bench;
+struct certificates certificates;
 
 static size_t descriptors_before;
 static atomic_bool resolver_released;
@@ -109,6 +110,27 @@ const char *scratch_file(const char *name)
     return (const char *)formatted("%s/%s", scratch, name).data;
 }
 
+int make_certificates(void **state)
+{
+    (void)state;
+    authority_init(&certificates.authority, "Test CA");
+    certificates.identity = identity_new(&certificates.authority, "DNS:api.test,IP:127.0.0.1", -60, DAY);
+    (void)snprintf(certificates.ca_file, sizeof certificates.ca_file, "%s", scratch_file("ca.pem"));
+    (void)snprintf(certificates.ca_folder, sizeof certificates.ca_folder, "%s", scratch);
+    unsigned long hash = X509_subject_name_hash(certificates.authority.certificate);
+    const char *hashed = scratch_file((const char *)formatted("%08lx.0", hash).data);
+    bool written = authority_write(&certificates.authority, certificates.ca_file);
+    return written && authority_write(&certificates.authority, hashed) ? 0 : -1;
+}
+
+int drop_certificates(void **state)
+{
+    (void)state;
+    SSL_CTX_free(certificates.identity);
+    authority_clean(&certificates.authority);
+    return 0;
+}
+
 int begin_http(void **state)
 {
     descriptors_before = open_descriptors();
@@ -162,6 +184,13 @@ void serve_with(struct server_setup setup)
     clear_bench();
     bench.server = server_start(&setup);
     new_client();
+}
+
+struct server_setup tls_setup(SSL_CTX *identity, const struct step *steps, size_t count)
+{
+    bench.origin = identity != NULL ? "https://api.test" : NULL;
+    bench.options.ca_file = identity != NULL ? certificates.ca_file : NULL;
+    return (struct server_setup){.tls = identity, .steps = steps, .step_count = count};
 }
 
 void serve(const struct step *steps, size_t count)

@@ -38,6 +38,22 @@ void serve_with(struct server_setup setup);
 #define SERVE(steps) serve((steps), COUNT(steps))
 void new_client(void);
 
+#define DAY 86400L
+
+/* For a group of tests that has make_certificates and drop_certificates around it. */
+struct certificates {
+    struct authority authority;
+    SSL_CTX *identity;  /* of api.test and 127.0.0.1 */
+    char ca_file[64];   /* holds the authority */
+    char ca_folder[64]; /* the same under OpenSSL's name for it */
+};
+extern struct certificates certificates;
+int make_certificates(void **state);
+int drop_certificates(void **state);
+
+/* A server under this identity, or without TLS where it is NULL, and a bench that trusts our authority. */
+struct server_setup tls_setup(SSL_CTX *identity, const struct step *steps, size_t count);
+
 /* The answer of before is given back first. target is what follows host and port, body NULL for none. */
 ibk_code get(const char *target);
 ibk_code post(const char *target, const char *body);

@@ -19,35 +19,11 @@
 #include <unistd.h>
 
 #define OK_ANSWER "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-#define DAY 86400L
-
-static struct authority authority;
-static SSL_CTX *identity;
-static char ca_pem[64];
-
-static int make_certificates(void **state)
-{
-    (void)state;
-    authority_init(&authority, "Test CA");
-    identity = identity_new(&authority, "DNS:api.test,IP:127.0.0.1", -60, DAY);
-    (void)snprintf(ca_pem, sizeof ca_pem, "%s", scratch_file("ca.pem"));
-    return authority_write(&authority, ca_pem) ? 0 : -1;
-}
-
-static int drop_certificates(void **state)
-{
-    (void)state;
-    SSL_CTX_free(identity);
-    authority_clean(&authority);
-    return 0;
-}
 
 /* With TLS or without, answering every request with "ok". */
 static void open_plain_or_tls(bool tls, const struct step *steps, size_t count)
 {
-    bench.origin = tls ? "https://api.test" : NULL;
-    bench.options.ca_file = tls ? ca_pem : NULL;
-    open_desk((struct server_setup){.tls = tls ? identity : NULL, .steps = steps, .step_count = count});
+    open_desk(tls_setup(tls ? certificates.identity : NULL, steps, count));
 }
 
 static bool is_readable(int fd)
@@ -268,7 +244,7 @@ static void test_nobody_there(void **state)
         {"https://127.0.0.1:1/x", IBK_E_CONNECT},
     };
     (void)state;
-    bench.options.ca_file = ca_pem;
+    bench.options.ca_file = certificates.ca_file;
     open_desk((struct server_setup){.steps = NULL});
     for (size_t i = 0; i < COUNT(table); i++) {
         row("%s", table[i].url);
@@ -287,7 +263,7 @@ static void test_nobody_there(void **state)
 static void test_stalled_lookup(void **state)
 {
     (void)state;
-    bench.options.ca_file = ca_pem;
+    bench.options.ca_file = certificates.ca_file;
     open_desk((struct server_setup){.steps = NULL});
     const struct ibk_http_request request = {
         .method = LITERAL("GET"), .url = LITERAL("https://stalled.test/"), .timeout_ms = 100};

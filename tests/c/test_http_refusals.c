@@ -21,7 +21,6 @@
 #include <unistd.h>
 
 #define OK_ANSWER "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-#define DAY 86400L
 #define EXCHANGES 4
 
 /* stand-ins */
@@ -300,37 +299,9 @@ int pthread_atfork(void (*before)(void), void (*in_parent)(void), void (*in_chil
     return is_refused(ATFORK, 0) ? ENOMEM : 0;
 }
 
-/* certificates */
-
-static struct authority authority;
-static SSL_CTX *identity;
-static char ca_pem[64];
-static char ca_folder[64]; /* with the authority under OpenSSL's name for it */
-
-static int make_certificates(void **state)
-{
-    (void)state;
-    authority_init(&authority, "Test CA");
-    identity = identity_new(&authority, "IP:127.0.0.1", -60, DAY);
-    (void)snprintf(ca_pem, sizeof ca_pem, "%s", scratch_file("ca.pem"));
-    (void)snprintf(ca_folder, sizeof ca_folder, "%.*s", (int)(strrchr(ca_pem, '/') - ca_pem), ca_pem);
-    const char *hashed = scratch_file((const char *)formatted("%08lx.0", X509_subject_name_hash(authority.certificate)).data);
-    return authority_write(&authority, ca_pem) && authority_write(&authority, hashed) ? 0 : -1;
-}
-
-static int drop_certificates(void **state)
-{
-    (void)state;
-    SSL_CTX_free(identity);
-    authority_clean(&authority);
-    return 0;
-}
-
 static void serve_plain_or_tls(bool tls, const struct step *steps, size_t count)
 {
-    bench.origin = tls ? "https://127.0.0.1" : NULL;
-    bench.options.ca_file = tls ? ca_pem : NULL;
-    serve_with((struct server_setup){.tls = tls ? identity : NULL, .steps = steps, .step_count = count});
+    serve_with(tls_setup(tls ? certificates.identity : NULL, steps, count));
 }
 
 /* libcurl is started once for each process: so these are children, and come first, while their parent has not done so. */
@@ -504,8 +475,8 @@ static void test_easy_handles_wear_out(void **state)
     for (size_t i = 0; i < COUNT(table); i++) {
         row("%x, %s", table[i].version, table[i].tls ? "TLS" : "plain");
         bench.origin = table[i].tls ? "https://127.0.0.1" : NULL;
-        bench.options.ca_file = ca_pem;
-        bench.server = server_start(&(struct server_setup){.tls = table[i].tls ? identity : NULL});
+        bench.options.ca_file = certificates.ca_file;
+        bench.server = server_start(&(struct server_setup){.tls = table[i].tls ? certificates.identity : NULL});
         IN_A_CHILD(exchange_on(table[i].version, table[i].worn, table[i].authorities));
         assert_row(server_connections(bench.server) == 1);
         server_stop(bench.server);
@@ -540,8 +511,8 @@ static void test_authorities_of_the_build(void **state)
     for (int folder = 0; folder < 2; folder++) {
         row("%s", folder ? "folder" : "file");
         pretended.places = true;
-        pretended.ca_file = folder ? NULL : ca_pem;
-        pretended.ca_path = folder ? ca_folder : NULL;
+        pretended.ca_file = folder ? NULL : certificates.ca_file;
+        pretended.ca_path = folder ? certificates.ca_folder : NULL;
         serve_plain_or_tls(true, NULL, 0);
         bench.options.ca_file = NULL;
         new_client();
@@ -825,8 +796,8 @@ static void test_second_try_is_the_last(void **state)
     const struct step steps[] = {close, close};
     (void)state;
     bench.origin = "https://127.0.0.1";
-    bench.options.ca_file = ca_pem;
-    open_desk((struct server_setup){.tls = identity, .steps = steps, .step_count = COUNT(steps)});
+    bench.options.ca_file = certificates.ca_file;
+    open_desk((struct server_setup){.tls = certificates.identity, .steps = steps, .step_count = COUNT(steps)});
     assert_ok(submit_get(1, "/"));
     assert_ok(submit_get(2, "/"));
     take_until(2);
@@ -854,8 +825,8 @@ static void test_second_try_refused(void **state)
     for (size_t i = 0; i < COUNT(table); i++) {
         row("%d", (int)table[i].option);
         bench.origin = "https://127.0.0.1";
-        bench.options.ca_file = ca_pem;
-        open_desk((struct server_setup){.tls = identity, .steps = steps, .step_count = COUNT(steps)});
+        bench.options.ca_file = certificates.ca_file;
+        open_desk((struct server_setup){.tls = certificates.identity, .steps = steps, .step_count = COUNT(steps)});
         assert_ok(submit_get(1, "/"));
         assert_ok(ended(1));
         await_closed_connections();

@@ -14,45 +14,30 @@
 #include <unistd.h>
 
 #define OK_ANSWER "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-#define DAY 86400L
 
-static struct authority authority;
 static struct authority stranger;
-static SSL_CTX *good;      /* api.test and 127.0.0.1 */
-static const char *ca_pem; /* of authority */
 
-static int make_certificates(void **state)
+static int make_all(void **state)
 {
-    static char name[64];
-    (void)state;
-    authority_init(&authority, "Test CA");
     authority_init(&stranger, "Unknown CA");
-    good = identity_new(&authority, "DNS:api.test,IP:127.0.0.1", -60, DAY);
-    (void)snprintf(name, sizeof name, "%s", scratch_file("ca.pem"));
-    ca_pem = name;
-    return authority_write(&authority, ca_pem) ? 0 : -1;
+    return make_certificates(state);
 }
 
-static int drop_certificates(void **state)
+static int drop_all(void **state)
 {
-    (void)state;
-    SSL_CTX_free(good);
-    authority_clean(&authority);
     authority_clean(&stranger);
-    return 0;
+    return drop_certificates(state);
 }
 
 static void serve_tls(SSL_CTX *identity, const struct step *steps, size_t count)
 {
-    bench.origin = "https://api.test";
-    bench.options.ca_file = ca_pem;
-    serve_with((struct server_setup){.tls = identity, .steps = steps, .step_count = count});
+    serve_with(tls_setup(identity, steps, count));
 }
 
 static void test_good_certificate(void **state)
 {
     (void)state;
-    serve_tls(good, NULL, 0);
+    serve_tls(certificates.identity, NULL, 0);
     for (int i = 0; i < 5; i++) {
         assert_ok(post("/v1/api/orders", "{}"));
         assert_int_equal(bench.response.reused_connection, i > 0);
@@ -68,21 +53,21 @@ static void test_sessions_are_resumed_by_those_who_trust_the_same(void **state)
 {
     const struct step close = STEP(ANSWER_CLOSE, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
     const struct step steps[] = {close, close, close};
-    long before = SSL_CTX_sess_hits(good);
+    long before = SSL_CTX_sess_hits(certificates.identity);
     (void)state;
-    serve_tls(good, steps, COUNT(steps));
+    serve_tls(certificates.identity, steps, COUNT(steps));
     for (size_t i = 0; i < COUNT(steps); i++) {
         assert_ok(post("/v1/api/orders", "{}"));
     }
     assert_int_equal(server_connections(bench.server), 3);
-    assert_int_equal(SSL_CTX_sess_hits(good), before + 2);
+    assert_int_equal(SSL_CTX_sess_hits(certificates.identity), before + 2);
 
     bench.options.ca_file = scratch_file("stranger.pem");
     assert_true(authority_write(&stranger, bench.options.ca_file));
     new_client();
     assert_failed(IBK_E_TLS, false, post("/x", "body"));
     assert_says("unknown authority");
-    assert_int_equal(SSL_CTX_sess_hits(good), before + 2);
+    assert_int_equal(SSL_CTX_sess_hits(certificates.identity), before + 2);
 }
 
 static void test_default_port_in_the_host_header(void **state)
@@ -98,7 +83,7 @@ static void test_default_port_in_the_host_header(void **state)
     };
     (void)state;
     /* A proxy that tunnels every port to the one of our server. */
-    serve_tls(good, NULL, 0);
+    serve_tls(certificates.identity, NULL, 0);
     struct server *target = bench.server;
     bench.server = NULL;
     for (size_t i = 0; i < COUNT(table); i++) {
@@ -122,11 +107,11 @@ static void test_default_port_in_the_host_header(void **state)
 
 static void test_certificates_refused(void **state)
 {
-    SSL_CTX *expired = identity_new(&authority, "DNS:api.test", -20 * DAY, -DAY);
-    SSL_CTX *future = identity_new(&authority, "DNS:api.test", DAY, 20 * DAY);
-    SSL_CTX *elsewhere = identity_new(&authority, "DNS:other.example,IP:127.0.0.2", -60, DAY);
+    SSL_CTX *expired = identity_new(&certificates.authority, "DNS:api.test", -20 * DAY, -DAY);
+    SSL_CTX *future = identity_new(&certificates.authority, "DNS:api.test", DAY, 20 * DAY);
+    SSL_CTX *elsewhere = identity_new(&certificates.authority, "DNS:other.example,IP:127.0.0.2", -60, DAY);
     SSL_CTX *unknown = identity_new(&stranger, "DNS:api.test", -60, DAY);
-    SSL_CTX *old = identity_new(&authority, "DNS:api.test", -60, DAY);
+    SSL_CTX *old = identity_new(&certificates.authority, "DNS:api.test", -60, DAY);
     (void)state;
     SSL_CTX_set_security_level(old, 0);
     assert_int_equal(SSL_CTX_set_min_proto_version(old, TLS1_VERSION), 1);
@@ -152,7 +137,7 @@ static void test_certificates_refused(void **state)
 
 static void test_tls_1_2_will_do(void **state)
 {
-    SSL_CTX *older = identity_new(&authority, "DNS:api.test", -60, DAY);
+    SSL_CTX *older = identity_new(&certificates.authority, "DNS:api.test", -60, DAY);
     (void)state;
     assert_int_equal(SSL_CTX_set_max_proto_version(older, TLS1_2_VERSION), 1);
     serve_tls(older, NULL, 0);
@@ -167,7 +152,7 @@ static void test_no_tls_there(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(greetings); i++) {
         bench.origin = "https://api.test";
-        bench.options.ca_file = ca_pem;
+        bench.options.ca_file = certificates.ca_file;
         serve_with((struct server_setup){.greeting = greetings[i], .steps = steps, .step_count = 1});
         /* A connection that is cut off in the handshake is no fault of TLS's: it may well work the next time. */
         assert_failed(greetings[i] == RESET_AT_ONCE ? IBK_E_CONNECT : IBK_E_TLS, false, post("/", "x"));
@@ -186,16 +171,13 @@ static void test_ca_settings(void **state)
     file = fopen(empty, "w");
     assert_non_null(file);
     (void)fclose(file);
-    const char *hashed = scratch_file((const char *)formatted("%08lx.0", X509_subject_name_hash(authority.certificate)).data);
-    const char *folder = (const char *)formatted("%.*s", (int)(strrchr(ca_pem, '/') - ca_pem), ca_pem).data;
-    assert_true(authority_write(&authority, hashed));
     const struct {
         ibk_code code;
         const char *says;
         const char *ca_file;
         const char *ca_path;
     } table[] = {
-        {IBK_OK, "", ca_pem, NULL},
+        {IBK_OK, "", certificates.ca_file, NULL},
         {IBK_E_CA_MISSING, "/does/not/exist.pem", "/does/not/exist.pem", NULL},
         {IBK_E_CA_MISSING, "/does/not/exist", NULL, "/does/not/exist"},
         {IBK_E_CA_MISSING, "/tmp", "/tmp", NULL},
@@ -203,12 +185,12 @@ static void test_ca_settings(void **state)
         {IBK_E_CA_MISSING, "garbage.pem", garbage, NULL},
         {IBK_E_TLS, "unknown authority", NULL, "/tmp"},
         {IBK_E_TLS, "unknown authority", NULL, NULL}, /* the system's authorities do not know ours */
-        {IBK_OK, "", ca_pem, "/tmp"},
-        {IBK_OK, "", NULL, folder},
+        {IBK_OK, "", certificates.ca_file, "/tmp"},
+        {IBK_OK, "", NULL, certificates.ca_folder},
     };
     for (size_t i = 0; i < COUNT(table); i++) {
         row("line %zu", i + 1);
-        serve_tls(good, NULL, 0);
+        serve_tls(certificates.identity, NULL, 0);
         bench.options.ca_file = table[i].ca_file;
         bench.options.ca_path = table[i].ca_path;
         new_client();
@@ -230,19 +212,21 @@ static void test_ca_search(void **state)
     char path[64];
     (void)state;
     const char *hashed = scratch_file("0123abcd.0");
-    const char *const files[] = {"/does/not/exist", "/tmp", ca_pem, hashed, NULL};
-    const char *folder = (const char *)formatted("%.*s", (int)(strrchr(ca_pem, '/') - ca_pem), ca_pem).data;
+    const char *const files[] = {"/does/not/exist", "/tmp", certificates.ca_file, hashed, NULL};
+    const char *folder = certificates.ca_folder;
     const char *const folders[] = {"/does/not/exist", "/proc/self", folder, NULL};
     const struct {
         struct ibk_ca_place places[2];
         const char *file;
         const char *path;
     } table[] = {
-        {{{files, folders}, {nothing, nothing}}, ca_pem, ""}, {{{nothing, none}, {files, folders}}, ca_pem, ""},
-        {{{none, nothing}, {nothing, folders}}, "", folder},  {{{nothing, folders}, {files, none}}, "", folder},
+        {{{files, folders}, {nothing, nothing}}, certificates.ca_file, ""},
+        {{{nothing, none}, {files, folders}}, certificates.ca_file, ""},
+        {{{none, nothing}, {nothing, folders}}, "", folder},
+        {{{nothing, folders}, {files, none}}, "", folder},
         {{{nothing, nothing}, {none, nothing}}, NULL, NULL},
     };
-    assert_true(authority_write(&authority, hashed));
+    assert_true(authority_write(&certificates.authority, hashed));
     for (size_t i = 0; i < COUNT(table); i++) {
         row("line %zu", i + 1);
         ibk_code code = ibk_ca_search(table[i].places, 2, file, sizeof file, path, sizeof path, &err);
@@ -297,7 +281,7 @@ static void test_exchanges_that_break_over_tls(void **state)
     for (size_t i = 0; i < COUNT(table); i++) {
         for (int repeatable = 0; repeatable < 2; repeatable++) {
             row("%s, %s", table[i].name, repeatable ? "repeatable" : "once");
-            serve_tls(good, &table[i].step, 1);
+            serve_tls(certificates.identity, &table[i].step, 1);
             assert_failed(repeatable ? IBK_E_PROTOCOL : IBK_E_OUTCOME_UNKNOWN, true, send_it("PUT", "/", "x", repeatable));
             assert_row(server_requests(bench.server) == 1);
             assert_usable();
@@ -312,7 +296,7 @@ static void test_no_silent_replay_over_tls(void **state)
     for (size_t i = 0; i < COUNT(deeds); i++) {
         const struct step steps[] = {STEP(ANSWER, OK_ANSWER), {.deed = deeds[i]}};
         row("line %zu", i + 1);
-        serve_tls(good, steps, COUNT(steps));
+        serve_tls(certificates.identity, steps, COUNT(steps));
         assert_ok(post("/first", NULL));
         assert_failed(IBK_E_OUTCOME_UNKNOWN, true, post("/order", "{}"));
         assert_row(server_requests(bench.server) == 2);
@@ -330,7 +314,7 @@ static void test_connection_closed_while_idle_over_tls(void **state)
     for (size_t i = 0; i < COUNT(deeds); i++) {
         steps[i] = (struct step){.deed = deeds[i], .bytes = LITERAL(OK_ANSWER), .pause_ms = 20};
     }
-    serve_tls(good, steps, COUNT(steps));
+    serve_tls(certificates.identity, steps, COUNT(steps));
     for (size_t i = 0; i <= COUNT(deeds); i++) {
         row("request %zu", i + 1);
         assert_ok(post("/", "x"));
@@ -354,7 +338,7 @@ static void test_proxy_is_used(void **state)
 {
     struct ibk_http_header authorization = {ibk_span_text("Authorization"), ibk_span_text("OAuth oauth_token=\"abc\"")};
     (void)state;
-    serve_tls(good, NULL, 0);
+    serve_tls(certificates.identity, NULL, 0);
     const struct step tunnel = {
         TUNNEL, BYTES("HTTP/1.1 200 Go on\r\nX-Proxy: 1\r\n\r\n"), {NULL, 0}, 0, 0, server_port(bench.server), 0};
     struct server *proxy = start_proxy(&tunnel, 1, "http://user:hunter2@");
@@ -409,7 +393,7 @@ static void test_proxy_fails(void **state)
     struct ibk_http_request request = {
         .method = ibk_span_text("POST"), .url = ibk_span_text("https://api.test/x?secret=1"), .timeout_ms = 2000};
     (void)state;
-    bench.options.ca_file = ca_pem;
+    bench.options.ca_file = certificates.ca_file;
     for (size_t i = 0; i < COUNT(table); i++) {
         row("line %zu", i + 1);
         struct server *proxy = start_proxy(&table[i].step, 1, "http://user:hunter2@");
@@ -447,14 +431,14 @@ static void test_proxy_fails(void **state)
 /* A proxy that is itself spoken to over TLS has to have a good certificate too. */
 static void test_certificate_of_a_proxy(void **state)
 {
-    SSL_CTX *identities[] = {identity_new(&authority, "IP:127.0.0.1", -20 * DAY, -DAY),
-                             identity_new(&authority, "DNS:other.example", -60, DAY),
+    SSL_CTX *identities[] = {identity_new(&certificates.authority, "IP:127.0.0.1", -20 * DAY, -DAY),
+                             identity_new(&certificates.authority, "DNS:other.example", -60, DAY),
                              identity_new(&stranger, "IP:127.0.0.1", -60, DAY)};
     static const char *const says[] = {"expired", "another host name", "unknown authority"};
     struct ibk_http_request request = {
         .method = ibk_span_text("POST"), .url = ibk_span_text("https://api.test/x"), .timeout_ms = 2000};
     (void)state;
-    bench.options.ca_file = ca_pem;
+    bench.options.ca_file = certificates.ca_file;
     for (size_t i = 0; i < COUNT(identities); i++) {
         row("%s", says[i]);
         serve_with((struct server_setup){.tls = identities[i]});
@@ -504,7 +488,7 @@ static void test_environment_is_ignored(void **state)
     assert_int_equal(setenv("SSL_CERT_FILE", "/dev/null", 1), 0);
     assert_int_equal(setenv("SSL_CERT_DIR", "/dev/null", 1), 0);
     assert_int_equal(setenv("CURL_CA_BUNDLE", "/dev/null", 1), 0);
-    serve_tls(good, NULL, 0);
+    serve_tls(certificates.identity, NULL, 0);
     assert_usable();
     ibk_span raw = server_request(bench.server, 0);
     assert_true(ibk_span_find(raw, ibk_span_text("Authorization")) == raw.len);
@@ -516,7 +500,7 @@ static void test_environment_is_ignored(void **state)
     bench.options.proxy = NULL;
     assert_int_equal(setenv("no_proxy", "*", 1), 0);
     assert_int_equal(setenv("NO_PROXY", "*", 1), 0);
-    serve_tls(good, NULL, 0);
+    serve_tls(certificates.identity, NULL, 0);
     const struct step tunnel = {TUNNEL, BYTES("HTTP/1.1 200 OK\r\n\r\n"), {NULL, 0}, 0, 0, server_port(bench.server), 0};
     struct server *proxy = start_proxy(&tunnel, 1, "http://");
     assert_usable();
@@ -538,7 +522,7 @@ static void test_environment_is_ignored(void **state)
 static void test_descriptors_are_not_inherited(void **state)
 {
     (void)state;
-    serve_tls(good, NULL, 0);
+    serve_tls(certificates.identity, NULL, 0);
     assert_ok(get("/"));
     assert_int_equal(bench.client->sockets.count, 1);
     assert_int_equal(fcntl(bench.client->sockets.list[0].fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
@@ -548,7 +532,7 @@ static void test_descriptors_are_not_inherited(void **state)
 static void test_fork_over_tls(void **state)
 {
     (void)state;
-    serve_tls(good, NULL, 0);
+    serve_tls(certificates.identity, NULL, 0);
     assert_ok(get("/"));
     pid_t child = fork();
     if (child == 0) {
@@ -591,5 +575,5 @@ int main(void)
         http_test(test_fork_over_tls),
     };
     (void)signal(SIGPIPE, SIG_IGN);
-    return cmocka_run_group_tests(tests, make_certificates, drop_certificates);
+    return cmocka_run_group_tests(tests, make_all, drop_all);
 }
