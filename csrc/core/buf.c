@@ -33,14 +33,18 @@ void ibk_buf_clean(struct ibk_buf *buf)
     init(buf, buf->limit, buf->secret);
 }
 
-/* Copies into new memory instead of realloc, which may leave a secret behind where it stood. */
-static void grow(struct ibk_buf *buf, size_t needed)
+static size_t next_capacity(const struct ibk_buf *buf, size_t needed)
 {
-    size_t first = buf->limit < FIRST_CAPACITY ? buf->limit : FIRST_CAPACITY;
-    size_t capacity = buf->capacity < first ? first : buf->capacity;
+    size_t capacity = buf->capacity < FIRST_CAPACITY ? FIRST_CAPACITY : buf->capacity;
     while (capacity < needed) {
         capacity = capacity > SIZE_MAX / 2 ? needed : capacity * 2;
     }
+    return capacity < buf->limit ? capacity : buf->limit;
+}
+
+/* Copies into new memory instead of realloc, which may leave a secret behind where it stood. */
+static void move(struct ibk_buf *buf, size_t capacity)
+{
     uint8_t *data = ibk_alloc(capacity);
     if (data == NULL) {
         buf->broken = IBK_E_NO_MEMORY;
@@ -54,7 +58,7 @@ static void grow(struct ibk_buf *buf, size_t needed)
     buf->capacity = capacity;
 }
 
-uint8_t *ibk_buf_put_room(struct ibk_buf *buf, size_t len)
+uint8_t *ibk_buf_grow(struct ibk_buf *buf, size_t len)
 {
     size_t needed;
     if (buf->broken != IBK_OK) {
@@ -64,33 +68,8 @@ uint8_t *ibk_buf_put_room(struct ibk_buf *buf, size_t len)
         buf->broken = IBK_E_LIMIT;
         return NULL;
     }
-    if (needed > buf->capacity || buf->data == NULL) {
-        grow(buf, needed);
-        if (buf->broken != IBK_OK) {
-            return NULL;
-        }
-    }
-    uint8_t *room = buf->data + buf->len;
-    buf->len = needed;
-    return room;
-}
-
-void ibk_buf_put(struct ibk_buf *buf, ibk_span bytes)
-{
-    uint8_t *room = ibk_buf_put_room(buf, bytes.len);
-    if (room != NULL && bytes.len > 0) {
-        memcpy(room, bytes.data, bytes.len);
-    }
-}
-
-void ibk_buf_put_byte(struct ibk_buf *buf, uint8_t byte)
-{
-    ibk_buf_put(buf, ibk_span_of(&byte, 1));
-}
-
-void ibk_buf_put_text(struct ibk_buf *buf, const char *text)
-{
-    ibk_buf_put(buf, ibk_span_text(text));
+    move(buf, next_capacity(buf, needed));
+    return buf->broken == IBK_OK ? ibk_buf_put_room(buf, len) : NULL;
 }
 
 ibk_code ibk_buf_check(const struct ibk_buf *buf, const char *what, struct ibk_error *err)

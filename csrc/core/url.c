@@ -1,22 +1,25 @@
 /* url.c - splitting URLs strictly: what is signed must be what is sent. */
 #include "ibk/url.h"
 
+#include "ibk/encode.h"
+
 static ibk_span slice(ibk_span text, size_t start, size_t end)
 {
     return ibk_span_of(text.data + start, end - start);
 }
 
-/* Position of the first byte at or after start that is one of the stops (three at most), or text.len. */
-static size_t find_any(ibk_span text, size_t start, const char *stops)
+/* Position of the first such byte at or after start, or text.len. */
+static size_t find(ibk_span text, size_t start, char byte)
 {
-    for (size_t i = start; i < text.len; i++) {
-        for (const char *stop = stops; *stop != '\0'; stop++) {
-            if (text.data[i] == (uint8_t)*stop) {
-                return i;
-            }
-        }
-    }
-    return text.len;
+    const uint8_t *found = start < text.len ? memchr(text.data + start, byte, text.len - start) : NULL;
+    return found != NULL ? (size_t)(found - text.data) : text.len;
+}
+
+/* The same for whichever of the two comes first. */
+static size_t find_either(ibk_span text, size_t start, char one, char other)
+{
+    size_t end = find(text, start, one);
+    return find(slice(text, 0, end), start, other);
 }
 
 static bool is_hex(uint8_t byte)
@@ -27,8 +30,8 @@ static bool is_hex(uint8_t byte)
 /* What may stand in a URL as it is: printable ASCII but the ones that RFC 3986 leaves out, '%' and '#'. */
 static bool is_plain(uint8_t byte)
 {
-    return (byte >= 'a' && byte <= 'z') || (byte >= '&' && byte <= ';') || (byte >= '?' && byte <= 'Z') || byte == '=' ||
-           byte == '_' || byte == '~' || byte == '!' || byte == '$' || byte == '[' || byte == ']';
+    return ibk_unreserved[byte] || (byte >= '&' && byte <= ';') || byte == '?' || byte == '@' || byte == '=' || byte == '!' ||
+           byte == '$' || byte == '[' || byte == ']';
 }
 
 static ibk_code check_characters(ibk_span text, struct ibk_error *err)
@@ -74,7 +77,7 @@ static bool is_dot_segment(ibk_span segment)
 static ibk_code check_path(ibk_span path, struct ibk_error *err)
 {
     for (size_t start = 0; start < path.len;) {
-        size_t end = find_any(path, start + 1, "/");
+        size_t end = find(path, start + 1, '/');
         if (is_dot_segment(slice(path, start + 1, end))) {
             return ibk_fail(err, IBK_E_URL, "ibk_url_split", "URL: the path has a '.' or '..' segment; write the path out");
         }
@@ -85,8 +88,7 @@ static ibk_code check_path(ibk_span path, struct ibk_error *err)
 
 static bool is_host_character(uint8_t byte)
 {
-    return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || (byte >= '0' && byte <= '9') || byte == '-' ||
-           byte == '.' || byte == '_';
+    return ibk_unreserved[byte] && byte != '~';
 }
 
 static ibk_code check_host(ibk_span host, struct ibk_error *err)
@@ -124,11 +126,11 @@ static ibk_code check_port(ibk_span port, struct ibk_error *err)
 
 static ibk_code split_authority(ibk_span authority, struct ibk_url *out, struct ibk_error *err)
 {
-    if (find_any(authority, 0, "@") != authority.len) {
+    if (find(authority, 0, '@') != authority.len) {
         return ibk_fail(err, IBK_E_URL, "ibk_url_split", "URL: a user name or password ('@') is not accepted");
     }
-    size_t bracket = find_any(authority, 0, "]");
-    size_t colon = find_any(authority, bracket == authority.len ? 0 : bracket, ":");
+    size_t bracket = find(authority, 0, ']');
+    size_t colon = find(authority, bracket == authority.len ? 0 : bracket, ':');
     out->host = slice(authority, 0, colon);
     if (colon != authority.len) {
         out->port = slice(authority, colon + 1, authority.len);
@@ -149,7 +151,7 @@ ibk_code ibk_url_split(ibk_span text, struct ibk_url *out, struct ibk_error *err
     if (text.len > IBK_URL_MAX_SIZE) {
         return ibk_fail(err, IBK_E_URL, __func__, "URL: %zu bytes are over the limit of %u", text.len, IBK_URL_MAX_SIZE);
     }
-    size_t colon = find_any(text, 0, ":/?");
+    size_t colon = find(text, 0, ':');
     url.scheme = slice(text, 0, colon);
     bool web =
         ibk_span_equal_nocase(url.scheme, ibk_span_text("https")) || ibk_span_equal_nocase(url.scheme, ibk_span_text("http"));
@@ -160,8 +162,8 @@ ibk_code ibk_url_split(ibk_span text, struct ibk_url *out, struct ibk_error *err
         return code;
     }
     size_t authority = colon + 3;
-    size_t path = find_any(text, authority, "/?");
-    size_t query = find_any(text, path, "?");
+    size_t path = find_either(text, authority, '/', '?');
+    size_t query = find(text, path, '?');
     url.path = slice(text, path, query);
     url.has_query = query != text.len;
     url.query = slice(text, url.has_query ? query + 1 : query, text.len);

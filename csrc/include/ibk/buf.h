@@ -16,7 +16,7 @@ struct ibk_buf {
     uint8_t *data;
     size_t len;
     size_t capacity;
-    size_t limit; /* len never passes it */
+    size_t limit; /* neither len nor capacity ever passes it */
     bool secret;
     ibk_code broken; /* IBK_OK, IBK_E_LIMIT or IBK_E_NO_MEMORY */
 };
@@ -28,12 +28,38 @@ void ibk_buf_init_secret(struct ibk_buf *buf, size_t limit);
 /* Gives the memory back (wiped, if secret). The buffer is then empty and may be used again. */
 void ibk_buf_clean(struct ibk_buf *buf);
 
-void ibk_buf_put(struct ibk_buf *buf, ibk_span bytes);
-void ibk_buf_put_byte(struct ibk_buf *buf, uint8_t byte);
-void ibk_buf_put_text(struct ibk_buf *buf, const char *text);
+/* What ibk_buf_put_room does where there is no room yet. */
+uint8_t *ibk_buf_grow(struct ibk_buf *buf, size_t len);
 
 /* Room for len bytes at the end, to be written by the caller at once; counted as put. NULL when the buffer is broken. */
-uint8_t *ibk_buf_put_room(struct ibk_buf *buf, size_t len);
+static inline uint8_t *ibk_buf_put_room(struct ibk_buf *buf, size_t len)
+{
+    /* A header is put together in dozens of pieces, nearly all of which fit. */
+    if (buf->broken != IBK_OK || buf->data == NULL || len > buf->capacity - buf->len) {
+        return ibk_buf_grow(buf, len);
+    }
+    uint8_t *room = buf->data + buf->len;
+    buf->len += len;
+    return room;
+}
+
+static inline void ibk_buf_put(struct ibk_buf *buf, ibk_span bytes)
+{
+    uint8_t *room = ibk_buf_put_room(buf, bytes.len);
+    if (room != NULL && bytes.len > 0) {
+        memcpy(room, bytes.data, bytes.len);
+    }
+}
+
+static inline void ibk_buf_put_byte(struct ibk_buf *buf, uint8_t byte)
+{
+    ibk_buf_put(buf, ibk_span_of(&byte, 1));
+}
+
+static inline void ibk_buf_put_text(struct ibk_buf *buf, const char *text)
+{
+    ibk_buf_put(buf, ibk_span_text(text));
+}
 
 /* IBK_OK, or the failure that an earlier put met. `what` names the contents in the error text ("base string"). */
 ibk_code ibk_buf_check(const struct ibk_buf *buf, const char *what, struct ibk_error *err) IBK_MUST_USE;
