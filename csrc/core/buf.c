@@ -69,7 +69,12 @@ uint8_t *ibk_buf_grow(struct ibk_buf *buf, size_t len)
         return NULL;
     }
     move(buf, next_capacity(buf, needed));
-    return buf->broken == IBK_OK ? ibk_buf_put_room(buf, len) : NULL;
+    if (buf->broken != IBK_OK) {
+        return NULL;
+    }
+    uint8_t *room = buf->data + buf->len;
+    buf->len = needed;
+    return room;
 }
 
 ibk_code ibk_buf_check(const struct ibk_buf *buf, const char *what, struct ibk_error *err)

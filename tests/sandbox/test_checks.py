@@ -258,11 +258,12 @@ def test_timestamp_window(connect: Connect, offset: int, words: str | None) -> N
 
 
 def test_replayed_nonce(client: Client) -> None:
-    oauth = {"oauth_nonce": "once", "oauth_timestamp": str(int(time.time()))}
+    now = int(time.time())
+    oauth = {"oauth_nonce": "once", "oauth_timestamp": str(now)}
     assert client.post("/tickle", oauth=oauth).status == 200
     assert refusal(client.post("/tickle", oauth=oauth)) == "oauth_nonce was used before"
     assert refusal(client.get("/portfolio/accounts", oauth=oauth)) == "oauth_nonce was used before"
-    earlier = {**oauth, "oauth_timestamp": str(int(time.time()) - 1)}
+    earlier = {**oauth, "oauth_timestamp": str(now - 1)}
     assert client.post("/tickle", oauth=earlier).status == 200
 
 
