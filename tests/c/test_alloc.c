@@ -127,6 +127,7 @@ static ibk_code with_buffer(putter *put)
 
 static ibk_code put_bytes(struct ibk_buf *out)
 {
+    (void)ibk_buf_grow(out, 10);
     for (int i = 0; i < 1000; i++) {
         ibk_buf_put_text(out, "text");
         ibk_buf_put_byte(out, 'x');
