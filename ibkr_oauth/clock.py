@@ -105,8 +105,8 @@ def parse_date(header: str) -> float | None:
 def duration(span: timedelta) -> str:
     """For people: the two greatest units."""
     seconds = round(span.total_seconds())
-    if seconds <= 0:
-        return "expired" if seconds < 0 else "0 s"
+    if seconds < 0:
+        return "expired"
     hours, minutes = seconds // 3600, seconds % 3600 // 60
     if hours:
         return f"{hours} h {minutes} min"
