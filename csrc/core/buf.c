@@ -58,23 +58,18 @@ static void move(struct ibk_buf *buf, size_t capacity)
     buf->capacity = capacity;
 }
 
-uint8_t *ibk_buf_grow(struct ibk_buf *buf, size_t len)
+bool ibk_buf_grow(struct ibk_buf *buf, size_t len)
 {
     size_t needed;
     if (buf->broken != IBK_OK) {
-        return NULL;
+        return false;
     }
     if (!ibk_add_size(buf->len, len, &needed) || needed > buf->limit) {
         buf->broken = IBK_E_LIMIT;
-        return NULL;
+        return false;
     }
     move(buf, next_capacity(buf, needed));
-    if (buf->broken != IBK_OK) {
-        return NULL;
-    }
-    uint8_t *room = buf->data + buf->len;
-    buf->len = needed;
-    return room;
+    return buf->broken == IBK_OK;
 }
 
 ibk_code ibk_buf_check(const struct ibk_buf *buf, const char *what, struct ibk_error *err)

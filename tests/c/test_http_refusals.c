@@ -795,9 +795,7 @@ static void test_second_try_is_the_last(void **state)
     const struct step close = {.deed = ANSWER_CLOSE, .bytes = LITERAL(OK_ANSWER), .after_requests = 2};
     const struct step steps[] = {close, close};
     (void)state;
-    bench.origin = "https://127.0.0.1";
-    bench.options.ca_file = certificates.ca_file;
-    open_desk((struct server_setup){.tls = certificates.identity, .steps = steps, .step_count = COUNT(steps)});
+    open_desk(tls_setup(certificates.identity, steps, COUNT(steps)));
     assert_ok(submit_get(1, "/"));
     assert_ok(submit_get(2, "/"));
     take_until(2);
@@ -824,9 +822,7 @@ static void test_second_try_refused(void **state)
     (void)state;
     for (size_t i = 0; i < COUNT(table); i++) {
         row("%d", (int)table[i].option);
-        bench.origin = "https://127.0.0.1";
-        bench.options.ca_file = certificates.ca_file;
-        open_desk((struct server_setup){.tls = certificates.identity, .steps = steps, .step_count = COUNT(steps)});
+        open_desk(tls_setup(certificates.identity, steps, COUNT(steps)));
         assert_ok(submit_get(1, "/"));
         assert_ok(ended(1));
         await_closed_connections();

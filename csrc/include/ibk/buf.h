@@ -28,15 +28,16 @@ void ibk_buf_init_secret(struct ibk_buf *buf, size_t limit);
 /* Gives the memory back (wiped, if secret). The buffer is then empty and may be used again. */
 void ibk_buf_clean(struct ibk_buf *buf);
 
-/* What ibk_buf_put_room does where there is no room yet. */
-uint8_t *ibk_buf_grow(struct ibk_buf *buf, size_t len);
+/* Makes room for len bytes more, and counts none of them as put. False when the buffer is broken, or is so by now. */
+bool ibk_buf_grow(struct ibk_buf *buf, size_t len);
 
 /* Room for len bytes at the end, to be written by the caller at once; counted as put. NULL when the buffer is broken. */
 static inline uint8_t *ibk_buf_put_room(struct ibk_buf *buf, size_t len)
 {
     /* A header is put together in dozens of pieces, nearly all of which fit. */
-    if (buf->broken != IBK_OK || buf->data == NULL || len > buf->capacity - buf->len) {
-        return ibk_buf_grow(buf, len);
+    bool fits = buf->broken == IBK_OK && buf->data != NULL && len <= buf->capacity - buf->len;
+    if (!fits && !ibk_buf_grow(buf, len)) {
+        return NULL;
     }
     uint8_t *room = buf->data + buf->len;
     buf->len += len;
