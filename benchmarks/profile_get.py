@@ -48,11 +48,11 @@ class Canned:
     """In the place of the transport: an answer without a network."""
 
     def __init__(self, like: Response) -> None:
-        self._headers = [(name, value) for name, value in like.headers.items()]
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in like.headers.items()).encode()
         self._content = like.content
 
     def send(self, method: str, url: str, *_: object, **__: object) -> Response:
-        return answer(method, url, 200, self._headers, self._content, 100, True)
+        return answer(Send(method, url, peers.TIMEOUT_MS, True), (200, self._headers, self._content, 100, True))
 
     def cancel(self) -> None: ...
     def close(self) -> None: ...
@@ -76,8 +76,8 @@ def layers(server: Server, known: Known) -> Iterator[dict[str, tuple[Call, Call 
         return client.send("GET", url, [], None, True, peers.TIMEOUT_MS, *signature)
 
     def step() -> Send:
-        made = Send("GET", url, peers.TIMEOUT, True)
-        made.signature = (signer._handle, None, None, None, int(time.time()))
+        made = Send("GET", url, peers.TIMEOUT_MS, True)
+        made.signer, made.timestamp = signer._handle, time.time()
         return made
 
     with Session(known.consumer, known.access_token, **peers.session_options(server, known)) as session:

@@ -10,8 +10,8 @@ from typing import ClassVar, TypeAlias, final
 _Bytes: TypeAlias = bytes | bytearray | memoryview
 _Pairs: TypeAlias = Sequence[tuple[str, str]]
 _Progress: TypeAlias = Callable[[], object]
-# Status, headers in order, inflated body, microseconds, whether the connection was reused.
-_Response: TypeAlias = tuple[int, list[tuple[str, str]], bytes, int, bool]
+# Status, header lines (see `header_pairs`), inflated body, microseconds, whether the connection was reused.
+_Response: TypeAlias = tuple[int, bytes, bytes, int, bool]
 
 @final
 class Secret:
@@ -158,7 +158,7 @@ class HttpClient:
         timestamp: str | int | None = None,
         /,
     ) -> _Response:
-        """Status, headers in order, inflated body, microseconds, whether the connection was reused."""
+        """Status, header lines, inflated body, microseconds, whether the connection was reused."""
     def cancel(self) -> None:
         """From any thread: ends the transfer under way, or the next one."""
 
@@ -323,8 +323,11 @@ def check_request(
 ) -> None:
     """Raises what `HttpClient.send` would raise before it sends anything."""
 
-def header_values(headers: list[tuple[str, str]], name: str, /) -> list[str]:
-    """The values of all headers of that name, in any case, in order."""
+def header_pairs(lines: bytes, /) -> list[tuple[str, str]]:
+    """Name and value of each header, in order, of an answer's header lines: Latin-1, without what HTTP allows around them."""
+
+def header_values(headers: bytes | list[tuple[str, str]], name: str, /) -> list[str]:
+    """The values of all headers of that name, in any case, in order; from header lines, or from pairs."""
 
 def may_be_sent(url: str, /) -> bool:
     """Whether the transport speaks to this URL: https, or http to loopback."""

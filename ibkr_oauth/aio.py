@@ -54,7 +54,7 @@ class _Line:
         self._waiting[key] = future
         try:
             self.client.submit(key, *step.native())
-            status, headers, content, elapsed, reused = cast("tuple[Any, ...]", await future)
+            answered = cast("tuple[int, bytes, bytes, int, bool]", await future)
         except asyncio.CancelledError:
             session = self._session()
             if self.client.cancel(key) and not step.repeatable and session is not None:
@@ -62,7 +62,7 @@ class _Line:
             raise
         finally:
             self._waiting.pop(key, None)
-        return answer(step.method, step.sent_url, status, headers, content, elapsed, reused)
+        return answer(step, answered)
 
     def _take(self) -> None:
         for key, outcome in self.mailbox.take():
@@ -338,7 +338,7 @@ class AsyncSession(AnySession):
                 raise SessionClosed("the session was closed")
             url, headers = step.signed()
             return await carrier.send(
-                step.method, url, headers, step.body, timeout=step.timeout, repeatable=step.repeatable
+                step.method, url, headers, step.body, timeout=step.timeout_ms / 1000, repeatable=step.repeatable
             )
         if type(step) is Pause:
             await self._pause(step.seconds)

@@ -78,8 +78,8 @@ _LONG_WAIT = 5.0
 
 # Calls of the user's that change what we know of the brokerage session.
 _TIER_CALLS = ("/iserver/accounts", "/iserver/auth/ssodh/init", "/logout")
-#: Seconds that closing may take to log out.
-_FAREWELL = 5.0
+#: Milliseconds that closing may take to log out.
+_FAREWELL_MS = 5000
 # The fields of `Counters`.
 _COUNTED = (
     "requests",
@@ -101,43 +101,37 @@ _TELLING = frozenset((400, 401, 410, 429, 500, *_MAINTENANCE))
 class Credential:
     """A live session token in use: immutable but for `proven`, when it last signed a good call (steady seconds)."""
 
-    __slots__ = ("expires", "proven", "renew_below", "signer", "token")
+    __slots__ = ("due", "expires", "proven", "signer", "token")
 
     def __init__(self, token: LiveSessionToken, signer: _core.RequestSigner, now: float) -> None:
         self.token = token
         self.signer = signer
         self.expires = token.expires_at.timestamp()
         lifetime = self.expires - now
-        self.renew_below = min(max(3600.0, lifetime / 20), lifetime / 10)
+        #: When it is time for another one, in the server's seconds since 1970.
+        self.due = self.expires - min(max(3600.0, lifetime / 20), lifetime / 10)
         self.proven = 0.0
-
-    def is_due(self, now: float) -> bool:
-        """Whether it is time for another one."""
-        return self.expires - now < self.renew_below
 
 
 class Call(Send):
     """One call on its way: what the caller asked for, checked, and what was tried so far."""
 
-    params: list[tuple[str, str]] | None = None
-    form: list[tuple[str, str]] | None = None
     given: Sequence[tuple[str, str]] = ()  # the caller's headers
     has_cookie = False
     last = False  # may still go out while the session closes
     attempts = 1
     mended: frozenset[str] = frozenset()  # each cause is mended once
-    timestamp = 0.0  # that the last attempt was signed with
-    steady = 0.0  # what the steady clock said then
+    steady = 0.0  # what the steady clock said when the last attempt was signed
     credential: Credential | None = None  # and the token that it was signed with
     opening = 0  # of the brokerage session that the last attempt relied on
 
     def __init__(
-        self, method: str, path: str, url: str, timeout: float, *, own: bool = False, brokerage: bool = False
+        self, method: str, path: str, url: str, timeout_ms: int, *, own: bool = False, brokerage: bool = False
     ) -> None:
         self.method = method
         self.path = path
         self.url = url
-        self.timeout = timeout
+        self.timeout_ms = timeout_ms
         self.own = own  # of the session itself: safe to repeat, and not to be mended by what it mends
         self.repeatable = own or method in ("GET", "HEAD")
         self.brokerage = brokerage  # needs the brokerage session
@@ -169,7 +163,7 @@ class Flow:
         nonce: Callable[[], str] | None,
     ) -> None:
         check_base_url(base_url)
-        milliseconds(timeout)
+        self.timeout_ms = milliseconds(timeout)
         if cookie is not None:
             _check_cookie(cookie)
         if (consumer is None) != (access_token is None) or (consumer is None and cookie is None):
@@ -178,7 +172,6 @@ class Flow:
         self.consumer = consumer
         self.access_token = access_token
         self.base_url = base_url.rstrip("/")
-        self.timeout = timeout
         self.read_only = read_only
         self.clock = clock
         self.server_clock = ServerClock(clock)
@@ -247,10 +240,9 @@ class Flow:
             raise InvalidValue("the path has a query already, and params were given: put all of it into params")
         if self.read_only and not paths.is_reading(method, path):
             raise ReadOnlyError(f"{method} {path}: refused, the session is read-only")
-        if timeout is not None:
-            milliseconds(timeout)
+        timeout_ms = self.timeout_ms if timeout is None else milliseconds(timeout)
         url = f"{self.base_url}{path}?{query}" if query else self.base_url + path
-        call = Call(method, path, url, self.timeout if timeout is None else timeout, brokerage=brokerage)
+        call = Call(method, path, url, timeout_ms, brokerage=brokerage)
         if params:
             call.params = as_pairs(params)
         if headers:
@@ -274,10 +266,11 @@ class Flow:
         ):
             return False
         steady = self.clock.steady()
-        if credential.is_due(self.server_clock.at(steady)):
+        now = self.server_clock.at(steady)
+        if now > credential.due:
             return False
         call.opening = self.brokerage.openings
-        self._prepare_attempt(call, credential, steady)
+        self._prepare_attempt(call, credential, steady, now)
         return True
 
     def is_settled(self, call: Call, response: Response) -> bool:
@@ -306,7 +299,7 @@ class Flow:
         """A call of the session's own: safe to repeat. `last`: the session closes, nobody waits for a second try."""
         call = self._own_call(method, path)
         if last:
-            call.timeout = min(call.timeout, _FAREWELL)
+            call.timeout_ms = min(call.timeout_ms, _FAREWELL_MS)
             call.last = True
             call.attempts += self._retries
         if json is not None:
@@ -314,7 +307,7 @@ class Flow:
         return self._repeat(call)
 
     def _own_call(self, method: str, path: str) -> Call:
-        return Call(method, path, self.base_url + path, self.timeout, own=True)
+        return Call(method, path, self.base_url + path, self.timeout_ms, own=True)
 
     def check_open(self) -> None:
         """Raises SessionClosed."""
@@ -347,7 +340,7 @@ class Flow:
             credential = yield from self._get_ready(call)
         except IBKROAuthError as error:
             raise _not_sent(error) from None
-        self._prepare_attempt(call, credential, self.clock.steady())
+        self._prepare_now(call, credential)
         try:
             response: Response = yield call
         except TransportError as error:
@@ -376,14 +369,19 @@ class Flow:
 
     # --- Signing ---------------------------------------------------------------------------------
 
-    def _prepare_attempt(self, call: Call, credential: Credential | None, steady: float) -> None:
-        """Puts together what the next attempt is sent and signed with. `steady`: the steady clock's time, now."""
+    def _prepare_now(self, call: Call, credential: Credential | None) -> None:
+        steady = self.clock.steady()
+        self._prepare_attempt(call, credential, steady, self.server_clock.at(steady))
+
+    def _prepare_attempt(self, call: Call, credential: Credential | None, steady: float, now: float) -> None:
+        """Puts together what the next attempt is sent and signed with, as late as it is by both clocks."""
         call.credential = credential
         call.steady = steady
-        call.timestamp = now = self.server_clock.at(steady)
+        call.timestamp = now
         if credential is not None:
-            nonce = None if self._nonce is None else self._nonce()
-            call.signature = (credential.signer, call.params, call.form, nonce, int(now))
+            call.signer = credential.signer
+            if self._nonce is not None:
+                call.nonce = self._nonce()
         elif call.params is not None:
             call.url, call.params = _core.url_with_query(call.url, call.params), None
         if self.cookie is not None and not call.has_cookie:
@@ -397,9 +395,9 @@ class Flow:
             raise InvalidValue("the URL is not below this session's base_url, and a signature belongs nowhere else")
         self.check_open()
         credential = yield from self._usable_credential()
-        call = Call(method, "", url, self.timeout)
+        call = Call(method, "", url, self.timeout_ms)
         call.form = None if form is None else as_pairs(form)
-        self._prepare_attempt(call, credential, self.clock.steady())
+        self._prepare_now(call, credential)
         sent_url, headers = call.signed()
         signed = SignedRequest(method, sent_url, dict(headers), None if form is None else encode_form(form))
         signed._proof = (credential, call.timestamp, call.steady)
@@ -413,7 +411,9 @@ class Flow:
         proof = cast("tuple[Credential | None, float, float] | None", signed._proof)
         if proof is None or status not in (401, 410):
             return False
-        call = Call(signed.method, signed.url.partition("?")[0].removeprefix(self.base_url), signed.url, self.timeout)
+        call = Call(
+            signed.method, signed.url.partition("?")[0].removeprefix(self.base_url), signed.url, self.timeout_ms
+        )
         call.credential, call.timestamp, call.steady = proof
         self._look(call, response)
         try:
@@ -480,7 +480,7 @@ class Flow:
     def _usable_credential(self) -> Steps[Credential | None]:
         """What to sign with now; None where a cookie is all there is. One that is due is renewed in the background."""
         credential, now = self.credential, self.server_clock.now()
-        if self.consumer is None or (credential is not None and not credential.is_due(now)):
+        if self.consumer is None or (credential is not None and now <= credential.due):
             return credential
         if credential is None or credential.expires - now < _LAST_SECONDS:
             return (yield from self.renew(credential))
@@ -556,7 +556,7 @@ class Flow:
     def _is_accepted(self, token: LiveSessionToken) -> Steps[bool]:
         """Asks the service. Where no answer comes, the caller's own call will tell."""
         probe = self._own_call("POST", "/tickle")
-        self._prepare_attempt(probe, self._credential_of(token), self.clock.steady())
+        self._prepare_now(probe, self._credential_of(token))
         try:
             response: Response = yield probe
         except TransportError:
@@ -582,7 +582,7 @@ class Flow:
             request = exchange.request
             try:
                 # Not repeatable for libcurl, which would send the same nonce again.
-                step = Send("POST", request.url, call.timeout, repeatable=False)
+                step = Send("POST", request.url, call.timeout_ms, repeatable=False)
                 step.headers, step.body = Lines(request.headers.items()), request.body
                 response: Response = yield step
                 self._look(call, response)
@@ -669,7 +669,8 @@ class Flow:
 
     def _look(self, call: Call, response: Response) -> None:
         """What every answer tells: the time, the cookie, whether the token is good."""
-        self.count("requests")
+        with self._counting:
+            self._counts["requests"] += 1
         for date in _core.header_values(response._headers, "date"):
             if self.server_clock.observe(date, call.steady):
                 self._tell_skew()
@@ -854,7 +855,7 @@ class Flow:
             self.emit("tickle_recovered", "the keep-alive is answered again")
 
     def _maintain(self, credential: Credential | None, reopen: bool) -> Steps[None] | None:
-        if credential is not None and credential.is_due(self.server_clock.now()):
+        if credential is not None and self.server_clock.now() > credential.due:
             steps = self._renewal(credential)
             if steps is not None:
                 return steps
@@ -958,7 +959,7 @@ def _split_path(path: str) -> tuple[str, str, bool]:
 def _check(call: Call) -> None:
     """Raises what sending would raise, before anything else is sent for the sake of the call."""
     url = call.url if call.params is None else _core.url_with_query(call.url, call.params)
-    _core.check_request(call.method, url, call.given, call.body, call.repeatable, milliseconds(call.timeout))
+    _core.check_request(call.method, url, call.given, call.body, call.repeatable, call.timeout_ms)
 
 
 def _not_sent(error: IBKROAuthError) -> IBKROAuthError:

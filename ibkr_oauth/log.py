@@ -24,7 +24,9 @@ class Log:
 
     def is_debugging(self) -> bool:
         """Whether DEBUG messages go anywhere."""
-        logger = self._logger or self._get()
+        if self._logger is None and "logging" not in sys.modules:
+            return False
+        logger = self._get()
         return logger is not None and logger.isEnabledFor(DEBUG)
 
     def log(self, level: int, message: str, *values: object, trace: bool = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypedDict, Unpack, cast, get_args
 
 from . import _core, telemetry
@@ -187,8 +188,8 @@ class AnySession:
         """Not started yet."""
         flow, interval = self._flow, milliseconds(self._keep_alive_seconds or DEFAULT_KEEP_ALIVE)
         check_allowed(flow.base_url)
-        backoff, timeout = min(5000, interval), milliseconds(flow.timeout)
-        return _core.KeepAlive(client, key, "POST", f"{flow.base_url}/tickle", [], interval, backoff, timeout)
+        backoff = min(5000, interval)
+        return _core.KeepAlive(client, key, "POST", f"{flow.base_url}/tickle", [], interval, backoff, flow.timeout_ms)
 
     def _start(self, keep_alive: _core.KeepAlive) -> None:
         """Or gives it the new token."""
@@ -256,7 +257,9 @@ class Session(AnySession, Closing):
         **options: Unpack[SessionOptions],
     ) -> None:
         super().__init__(consumer, access_token, **options)
-        self._transport: Carrier = options.get("transport") or Transport(self._options)
+        transport = options.get("transport") or Transport(self._options)
+        self._transport: Carrier = transport
+        self._perform = transport.perform if isinstance(transport, Transport) else partial(_carry, transport)
         self._closing = threading.Event()
         self._keeping = threading.Lock()
         self._keeper: Keeper | None = None
@@ -310,14 +313,8 @@ class Session(AnySession, Closing):
         return self._run(flow.call(call, outcome))
 
     def _send(self, step: Send) -> Response:
-        transport = self._transport
         try:
-            if isinstance(transport, Transport):
-                return transport.perform(step)
-            url, headers = step.signed()
-            return transport.send(
-                step.method, url, headers, step.body, timeout=step.timeout, repeatable=step.repeatable
-            )
+            return self._perform(step)
         except KeyboardInterrupt:
             if not step.repeatable:
                 self._flow.unknown(f"{step.method} {path_of(step.url)}: interrupted, and perhaps processed")
@@ -543,6 +540,13 @@ class Session(AnySession, Closing):
             engine.close()
         if self._keeper is not None:
             self._keeper.remove(self._key)
+
+
+def _carry(carrier: Carrier, step: Send) -> Response:
+    url, headers = step.signed()
+    return carrier.send(
+        step.method, url, headers, step.body, timeout=step.timeout_ms / 1000, repeatable=step.repeatable
+    )
 
 
 class SessionBrokerage:

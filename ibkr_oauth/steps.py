@@ -27,47 +27,57 @@ class Lines(list[tuple[str, str]]):
 
 
 TextPairs: TypeAlias = list[tuple[str, str]]
-#: Who signs; parameters of the query and fields of the form, both to be signed; nonce, None for a new one; timestamp.
-Signature: TypeAlias = "tuple[_core.RequestSigner, TextPairs | None, TextPairs | None, str | None, int]"
 
 
 class Send:
-    """Send a request once; gives the Response. `timeout`: seconds, checked. See `Transport.send`.
+    """Send a request once; gives the Response. `timeout_ms`: milliseconds, checked. See `Transport.send`.
 
-    With a `signature` it is signed on its way out, in C; without one `url` and `headers` are complete.
+    With a `signer` it is signed on its way out, in C; without one `url` and `headers` are complete.
     """
 
     body: bytes | None = None
     headers: Sequence[tuple[str, str]] = ()
-    signature: Signature | None = None
+    signer: RequestSigner | None = None
+    params: TextPairs | None = None  # of the query, to be signed
+    form: TextPairs | None = None  # the fields of one in the body, to be signed
+    nonce: str | None = None  # None: a new one
+    timestamp = 0.0  # seconds since 1970, as the signature is to have it
 
-    def __init__(self, method: str, url: str, timeout: float, repeatable: bool) -> None:
+    def __init__(self, method: str, url: str, timeout_ms: int, repeatable: bool) -> None:
         self.method = method
         self.url = url
-        self.timeout = timeout
+        self.timeout_ms = timeout_ms
         self.repeatable = repeatable
 
     def native(self) -> tuple[Any, ...]:
         """The arguments of the C core's senders, which sign."""
-        timeout_ms = round(self.timeout * 1000) or 1
-        unsigned = (self.method, self.url, self.headers, self.body, self.repeatable, timeout_ms)
-        return unsigned if self.signature is None else unsigned + self.signature
+        return (
+            self.method,
+            self.url,
+            self.headers,
+            self.body,
+            self.repeatable,
+            self.timeout_ms,
+            self.signer,
+            self.params,
+            self.form,
+            self.nonce,
+            int(self.timestamp),
+        )
 
     def signed(self) -> tuple[str, Lines]:
         """URL and headers as they go out, for senders that do not sign."""
         headers = Lines(self.headers)
-        if self.signature is None:
+        if self.signer is None:
             return self.url, headers
-        signer, params, form, nonce, timestamp = self.signature
-        url, header = signer.sign(self.method, self.url, params, form, nonce, timestamp)
+        url, header = self.signer.sign(self.method, self.url, self.params, self.form, self.nonce, int(self.timestamp))
         headers.append(("Authorization", header))
         return url, headers
 
     @property
     def sent_url(self) -> str:
         """With the whole query."""
-        params = None if self.signature is None else self.signature[1]
-        return self.url if not params else _core.url_with_query(self.url, params)
+        return _core.url_with_query(self.url, self.params) if self.params else self.url
 
 
 class Pause:

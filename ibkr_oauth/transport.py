@@ -99,7 +99,7 @@ class Response:
         method: str,
         url: str,
         status_code: int,
-        headers: list[tuple[str, str]],
+        headers: bytes | list[tuple[str, str]],
         content: bytes,
         microseconds: int = 0,
     ) -> None:
@@ -121,7 +121,8 @@ class Response:
         """Of the final answer."""
         made = self._looked_through
         if made is None:  # made when asked for: most answers are not
-            made = self._looked_through = Headers(self._headers)
+            lines = self._headers
+            made = self._looked_through = Headers(_core.header_pairs(lines) if isinstance(lines, bytes) else lines)
         return made
 
     @property
@@ -226,17 +227,17 @@ class Transport:
         """
         if repeatable is None:
             repeatable = method in ("GET", "HEAD")
-        return self._exchange(method, url, (method, url, headers, body, repeatable, milliseconds(timeout)))
+        step = Send(method, url, milliseconds(timeout), repeatable)
+        step.headers, step.body = headers, body
+        return self.perform(step)
 
     def perform(self, step: Send) -> Response:
         """The same for a step of a flow, which is signed on its way."""
-        return self._exchange(step.method, step.sent_url, step.native())
-
-    def _exchange(self, method: str, url: str, arguments: tuple[Any, ...]) -> Response:
         pool = self._pool
         if pool is None:
             raise SessionClosed("the connections were closed")
-        check_allowed(url)
+        if guard is not None:
+            guard(step.url)
         try:
             client = pool.idle.pop()
         except IndexError:
@@ -246,12 +247,12 @@ class Transport:
         try:
             if self._closed:
                 raise SessionClosed("the connections were closed")
-            status, pairs, content, elapsed, reused = client.send(*arguments)
+            answered = client.send(*step.native())
         finally:
             self._busy.discard(client)
             if cancelled == self._cancelled:  # a client that was cancelled may remember it
                 pool.idle.append(client)
-        return answer(method, url, status, pairs, content, elapsed, reused)
+        return answer(step, answered)
 
     def close(self) -> None:
         """Ends what is under way. May be called again; sending raises SessionClosed afterwards."""
@@ -286,14 +287,14 @@ def transport_options(
     }
 
 
-def answer(
-    method: str, url: str, status: int, headers: list[tuple[str, str]], content: bytes, elapsed: int, reused: bool
-) -> Response:
-    """What the C core gave, as people see it. `elapsed`: microseconds."""
+def answer(step: Send, answered: tuple[int, bytes, bytes, int, bool]) -> Response:
+    """What the C core gave for it, as people see it."""
+    status, headers, content, elapsed, reused = answered
     if logger.is_debugging():
         how = ", reused" if reused else ""
-        logger.log(DEBUG, "%s %s -> %d, %.1f ms%s", method, without_query(url), status, elapsed / 1000, how)
-    return Response(method, url, status, headers, content, elapsed)
+        words = "%s %s -> %d, %.1f ms%s"
+        logger.log(DEBUG, words, step.method, without_query(step.url), status, elapsed / 1000, how)
+    return Response(step.method, step.sent_url if step.params else step.url, status, headers, content, elapsed)
 
 
 def milliseconds(seconds: float) -> int:

@@ -375,12 +375,91 @@ static PyObject *may_be_sent(PyObject *module, PyObject *url)
     return PyBool_FromLong(ibk_url_may_be_sent(&parts));
 }
 
+/* The next header of the lines of an answer, which `lines` then begins behind. A line without a colon is no header. */
+static bool next_header(ibk_span *lines, ibk_span *name, ibk_span *value)
+{
+    while (lines->len > 0) {
+        const uint8_t *line = lines->data, *behind = lines->data + lines->len;
+        const uint8_t *stop = memchr(line, '\n', lines->len);
+        const uint8_t *end = stop != NULL ? stop : behind;
+        const uint8_t *colon = memchr(line, ':', (size_t)(end - line));
+        const uint8_t *next = stop != NULL ? stop + 1 : behind;
+        *lines = ibk_span_of(next, (size_t)(behind - next));
+        if (colon != NULL) {
+            const uint8_t *start = colon + 1;
+            while (start < end && (*start == ' ' || *start == '\t')) {
+                start++;
+            }
+            while (end > start && (end[-1] == ' ' || end[-1] == '\t' || end[-1] == '\r')) {
+                end--;
+            }
+            *name = ibk_span_of(line, (size_t)(colon - line));
+            *value = ibk_span_of(start, (size_t)(end - start));
+            return true;
+        }
+    }
+    return false;
+}
+
+static PyObject *decode(ibk_span text)
+{
+    return PyUnicode_DecodeLatin1((const char *)text.data, (Py_ssize_t)text.len, NULL);
+}
+
+/* Takes the item over; NULL is an error that was met already. */
+static bool append(PyObject *list, PyObject *item)
+{
+    bool good = item != NULL && PyList_Append(list, item) == 0;
+    Py_XDECREF(item);
+    return good;
+}
+
+static bool get_lines(PyObject *value, ibk_span *out)
+{
+    char *data;
+    Py_ssize_t size;
+    if (!PyBytes_Check(value)) {
+        ibk_raise_type("lines", "bytes", value);
+        return false;
+    }
+    if (PyBytes_AsStringAndSize(value, &data, &size) < 0) {
+        return false;
+    }
+    *out = ibk_span_of(data, (size_t)size);
+    return true;
+}
+
+static PyObject *header_pairs(PyObject *module, PyObject *argument)
+{
+    ibk_span lines, name, value;
+    (void)module;
+    PyObject *pairs = get_lines(argument, &lines) ? PyList_New(0) : NULL;
+    while (pairs != NULL && next_header(&lines, &name, &value)) {
+        if (!append(pairs, Py_BuildValue("(NN)", decode(name), decode(value)))) {
+            Py_CLEAR(pairs);
+        }
+    }
+    return pairs;
+}
+
+static PyObject *values_in_lines(PyObject *argument, ibk_span wanted)
+{
+    ibk_span lines, name, value;
+    PyObject *values = get_lines(argument, &lines) ? PyList_New(0) : NULL;
+    while (values != NULL && next_header(&lines, &name, &value)) {
+        if (ibk_span_equal_nocase(name, wanted) && !append(values, decode(value))) {
+            Py_CLEAR(values);
+        }
+    }
+    return values;
+}
+
 /* 1 where the pair's name is that one, 0 where not, -1 with an exception set. */
 static int is_named(const struct ibk_state *state, PyObject *pair, ibk_span name)
 {
     ibk_span text;
     if (!PyTuple_Check(pair) || PyTuple_Size(pair) != 2) {
-        ibk_raise_type("headers", "list of (name, value)", pair);
+        ibk_raise_type("headers", "bytes or a list of (name, value)", pair);
         return -1;
     }
     if (!ibk_get_text(state, PyTuple_GetItem(pair, 0), "header name", &text)) {
@@ -389,25 +468,30 @@ static int is_named(const struct ibk_state *state, PyObject *pair, ibk_span name
     return ibk_span_equal_nocase(text, name);
 }
 
-static PyObject *header_values(PyObject *module, PyObject *const *args, Py_ssize_t count)
+static PyObject *values_in_pairs(const struct ibk_state *state, PyObject *pairs, ibk_span wanted)
 {
-    const struct ibk_state *state = ibk_state_of_module(module);
-    ibk_span name;
-    if (count != 2) {
-        return PyErr_Format(PyExc_TypeError, "header_values() takes 2 arguments (%zd given)", count);
-    }
-    if (!PyList_Check(args[0])) {
-        return ibk_raise_type("headers", "list of (name, value)", args[0]);
-    }
-    PyObject *values = ibk_get_text(state, args[1], "name", &name) ? PyList_New(0) : NULL;
-    for (Py_ssize_t i = 0; values != NULL && i < PyList_Size(args[0]); i++) {
-        PyObject *pair = PyList_GetItem(args[0], i);
-        int named = is_named(state, pair, name);
+    PyObject *values = PyList_New(0);
+    for (Py_ssize_t i = 0; values != NULL && i < PyList_Size(pairs); i++) {
+        PyObject *pair = PyList_GetItem(pairs, i);
+        int named = is_named(state, pair, wanted);
         if (named < 0 || (named != 0 && PyList_Append(values, PyTuple_GetItem(pair, 1)) < 0)) {
             Py_CLEAR(values);
         }
     }
     return values;
+}
+
+static PyObject *header_values(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    const struct ibk_state *state = ibk_state_of_module(module);
+    ibk_span wanted;
+    if (count != 2) {
+        return PyErr_Format(PyExc_TypeError, "header_values() takes 2 arguments (%zd given)", count);
+    }
+    if (!ibk_get_text(state, args[1], "name", &wanted)) {
+        return NULL;
+    }
+    return PyList_Check(args[0]) ? values_in_pairs(state, args[0], wanted) : values_in_lines(args[0], wanted);
 }
 
 static PyObject *tls_keys_are_logged(PyObject *module, PyObject *args)
@@ -482,6 +566,8 @@ PyMethodDef ibk_functions[] = {
      "may_be_sent($module, url, /)\n--\n\nWhether the transport speaks to this URL: https, or http to loopback."},
     {"header_values", IBK_METHOD(header_values), METH_FASTCALL,
      "header_values($module, headers, name, /)\n--\n\nThe values of all headers of that name, in any case."},
+    {"header_pairs", header_pairs, METH_O,
+     "header_pairs($module, lines, /)\n--\n\nName and value of each header, in order."},
     {"tls_keys_are_logged", tls_keys_are_logged, METH_NOARGS,
      "tls_keys_are_logged($module, /)\n--\n\nWhether SSLKEYLOGFILE was set at import: libcurl then writes the keys of its "
      "connections there."},

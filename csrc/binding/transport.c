@@ -190,64 +190,20 @@ static bool sign(const struct ibk_state *state, PyObject *const *request, PyObje
 bool ibk_call_parse(const struct ibk_state *state, const char *name, PyObject *const *args, Py_ssize_t count,
                     struct ibk_call *call)
 {
-    bool is_signed = count == REQUEST_ARGUMENTS + 1 + IBK_SIGNING_ARGUMENTS;
-    if (count != REQUEST_ARGUMENTS && !is_signed) {
+    bool is_whole = count == REQUEST_ARGUMENTS + 1 + IBK_SIGNING_ARGUMENTS;
+    if (count != REQUEST_ARGUMENTS && !is_whole) {
         PyErr_Format(PyExc_TypeError, "%s() takes %d arguments for a request, and %d more to sign it (%zd given)", name,
                      REQUEST_ARGUMENTS, 1 + IBK_SIGNING_ARGUMENTS, count);
         return false;
     }
+    bool is_signed = is_whole && args[REQUEST_ARGUMENTS] != Py_None;
     return parse_request(state, args, call) && (!is_signed || sign(state, args, args + REQUEST_ARGUMENTS, call));
-}
-
-static PyObject *decode(const uint8_t *start, const uint8_t *end)
-{
-    return PyUnicode_DecodeLatin1((const char *)start, end - start, NULL);
-}
-
-/* "Name: value" without line end; a line without a colon is no header and gives None. */
-static PyObject *parse_header(const uint8_t *line, const uint8_t *end)
-{
-    const uint8_t *colon = memchr(line, ':', (size_t)(end - line));
-    if (colon == NULL) {
-        return Py_NewRef(Py_None);
-    }
-    const uint8_t *value = colon + 1;
-    while (value < end && (*value == ' ' || *value == '\t')) {
-        value++;
-    }
-    while (end > value && (end[-1] == ' ' || end[-1] == '\t' || end[-1] == '\r')) {
-        end--;
-    }
-    PyObject *pair[] = {decode(line, colon), decode(value, end)};
-    PyObject *header = pair[0] != NULL && pair[1] != NULL ? PyTuple_Pack(2, pair[0], pair[1]) : NULL;
-    Py_XDECREF(pair[0]);
-    Py_XDECREF(pair[1]);
-    return header;
-}
-
-static PyObject *parse_headers(ibk_span block)
-{
-    PyObject *headers = PyList_New(0);
-    const uint8_t *line = block.data, *end = block.data + block.len;
-    while (headers != NULL && line < end) {
-        const uint8_t *stop = memchr(line, '\n', (size_t)(end - line));
-        PyObject *header = parse_header(line, stop != NULL ? stop : end);
-        if (header == NULL || (header != Py_None && PyList_Append(headers, header) < 0)) {
-            Py_CLEAR(headers);
-        }
-        Py_XDECREF(header);
-        line = stop != NULL ? stop + 1 : end;
-    }
-    return headers;
 }
 
 PyObject *ibk_build_response(const struct ibk_http_response *response)
 {
-    PyObject *headers = parse_headers(ibk_buf_peek(&response->header_block));
-    if (headers == NULL) {
-        return NULL;
-    }
-    ibk_span body = ibk_buf_peek(&response->body);
-    return Py_BuildValue("(lNy#LO)", response->status, headers, body.len != 0 ? (const char *)body.data : "",
-                         (Py_ssize_t)body.len, (long long)response->elapsed_us, response->reused_connection ? Py_True : Py_False);
+    ibk_span headers = ibk_buf_peek(&response->header_block), body = ibk_buf_peek(&response->body);
+    return Py_BuildValue("(ly#y#LO)", response->status, headers.len != 0 ? (const char *)headers.data : "",
+                         (Py_ssize_t)headers.len, body.len != 0 ? (const char *)body.data : "", (Py_ssize_t)body.len,
+                         (long long)response->elapsed_us, response->reused_connection ? Py_True : Py_False);
 }

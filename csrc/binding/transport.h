@@ -31,7 +31,7 @@ struct ibk_call {
     struct ibk_signing_call signed_as;
 };
 
-/* The last five all or none: with them the request is signed on its way. */
+/* The last five all or none: with them, unless the signer is None, the request is signed on its way. */
 #define IBK_CALL_ARGUMENTS \
     "method, url, headers, body, repeatable, timeout_ms, signer=None, params=None, form=None, nonce=None, timestamp=None"
 
@@ -41,7 +41,7 @@ void ibk_call_clean(struct ibk_call *call);
 bool ibk_call_parse(const struct ibk_state *state, const char *name, PyObject *const *args, Py_ssize_t count,
                     struct ibk_call *call);
 
-/* (status, headers, body, microseconds, whether the connection was reused) */
+/* (status, header lines, body, microseconds, whether the connection was reused). See functions.c for the header lines. */
 PyObject *ibk_build_response(const struct ibk_http_response *response);
 
 #endif

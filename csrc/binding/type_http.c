@@ -86,7 +86,7 @@ static PyObject *client_cancel(PyObject *self, PyObject *args)
 static PyMethodDef client_methods[] = {
     {"send", IBK_METHOD(client_send), METH_FASTCALL,
      "send($self, " IBK_CALL_ARGUMENTS ", /)\n--\n\n"
-     "Status, headers in order, inflated body, microseconds, whether the connection was reused."},
+     "Status, header lines, inflated body, microseconds, whether the connection was reused."},
     {"cancel", client_cancel, METH_NOARGS,
      "cancel($self, /)\n--\n\nFrom any thread: ends the transfer under way, or the next one."},
     IBK_REFUSE_PICKLING,

@@ -308,7 +308,7 @@ def _whose_signature(error: SignatureRejected, session: Session, transport: Tran
         timestamp=int(session._flow.server_clock.now()),
     )
     step = "live_session_token"
-    timeout = session._flow.timeout
+    timeout = session._flow.timeout_ms / 1000
     try:
         response = transport.send("POST", request.url, list(request.headers.items()), request.body, timeout=timeout)
         refusal = answers.error_of(response)
@@ -431,7 +431,8 @@ def _query_signing(session: Session, transport: Transport, signer: Signer, parts
             timestamp=int(session._flow.server_clock.now()),
         )
         try:
-            response = transport.send("POST", request.url, list(request.headers.items()), timeout=session._flow.timeout)
+            timeout = session._flow.timeout_ms / 1000
+            response = transport.send("POST", request.url, list(request.headers.items()), timeout=timeout)
         except TransportError as error:
             return skipped("query_signing", f"no answer: {error.message}")
         if response.status_code < 400:

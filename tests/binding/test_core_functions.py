@@ -266,8 +266,36 @@ def test_header_values():
             _core.header_values(wrong, "a")
     with pytest.raises(TypeError):
         _core.header_values([], 1)
+    with pytest.raises(TypeError):
+        _core.header_values(b"", 1)
     with pytest.raises(TypeError, match=r"takes 2 arguments \(1 given\)"):
         _core.header_values([])
+
+
+@pytest.mark.parametrize(
+    ("lines", "pairs"),
+    [
+        (b"", []),
+        (b"A: b\r\na:c\r\n", [("A", "b"), ("a", "c")]),
+        (b"A:\t b c \t\r\nB: \r\nC:", [("A", "b c"), ("B", ""), ("C", "")]),
+        (b"no header\r\nA: b:c\nneither", [("A", "b:c")]),
+        (b"\r\n\n:\r\n", [("", "")]),
+        (b"caf\xe9: \xff\0\r\n", [("caf\xe9", "\xff\0")]),
+    ],
+)
+def test_header_lines(lines, pairs):
+    assert _core.header_pairs(lines) == pairs
+    for name in [name for name, _ in pairs if name.isascii()]:
+        for spelled in (name, name.upper(), name.lower()):
+            assert _core.header_values(lines, spelled) == _core.header_values(pairs, spelled)
+            assert _core.header_values(pairs, spelled)
+    assert _core.header_values(lines, "x") == []
+
+
+@pytest.mark.parametrize("wrong", [None, "a: b", bytearray(b"a: b"), ["a: b"]])
+def test_header_lines_are_bytes(wrong):
+    with pytest.raises(TypeError, match="bytes"):
+        _core.header_pairs(wrong)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,8 @@ def each_call(key: _core.RSAKey, group: _core.DHParameters, signer: _core.Reques
         "find_ca": _core.find_ca,
         "derive_live_session_token": partial(_core.derive_live_session_token, secret, secret),
         "header_values": partial(_core.header_values, [("a", str(i)) for i in range(20)], "A"),
+        "header_values of lines": partial(_core.header_values, b"a: 1\r\n" * 20, "A"),
+        "header_pairs": partial(_core.header_pairs, b"a: 1\r\n" * 20),
         "a wrong value": partial(_core.query_pairs, URL + "?a=%ff"),
         "a lone surrogate": partial(_core.percent_encode, "\ud800"),
         "a path with NUL": partial(_core.HttpClient, user_agent="x", ca_file="a\0b"),

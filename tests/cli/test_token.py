@@ -115,7 +115,7 @@ def test_commands_share_it(sandbox: Sandbox, file: Path) -> None:
         assert agreed(sandbox) == 1
         assert common.load_settings(context).origins["consumer_key"].startswith("profile paper in ")
     with common.open_session(context, store=None, timeout=3.0) as session:
-        assert session._flow.timeout == 3.0
+        assert session._flow.timeout_ms == 3000
         session.open()
     assert agreed(sandbox) == 2
 

@@ -185,7 +185,7 @@ def interrupted() -> None:
 def stalled_call() -> None:
     with Session.from_env(keep_alive=None, brokerage="never", pacing=None) as session:
         session.get("/tickle")
-        be_interrupted(lambda: session.get("/portfolio/accounts"), "_exchange")
+        be_interrupted(lambda: session.get("/portfolio/accounts"), "perform")
 
 
 def wait_for_a_place() -> None:
@@ -204,7 +204,7 @@ def wait_for_another_thread() -> None:
     session = Session.from_env(keep_alive=None, brokerage="never", pacing=None)
     other = threading.Thread(target=until_closed, args=(session,))
     other.start()
-    wait_for(lambda: where(other) == "_exchange")
+    wait_for(lambda: where(other) == "perform")
     be_interrupted(lambda: session.get("/portfolio/accounts"), "_do")
     session.close()
     other.join()

@@ -120,7 +120,7 @@ class Simulation:
         try:
             url, headers = step.signed()
             response = self._carrier.send(
-                step.method, url, list(headers), step.body, timeout=step.timeout, repeatable=step.repeatable
+                step.method, url, list(headers), step.body, timeout=step.timeout_ms / 1000, repeatable=step.repeatable
             )
         except Exception as failure:  # noqa: BLE001 - what the flow is to get
             error = failure
