@@ -566,8 +566,7 @@ PyMethodDef ibk_functions[] = {
      "may_be_sent($module, url, /)\n--\n\nWhether the transport speaks to this URL: https, or http to loopback."},
     {"header_values", IBK_METHOD(header_values), METH_FASTCALL,
      "header_values($module, headers, name, /)\n--\n\nThe values of all headers of that name, in any case."},
-    {"header_pairs", header_pairs, METH_O,
-     "header_pairs($module, lines, /)\n--\n\nName and value of each header, in order."},
+    {"header_pairs", header_pairs, METH_O, "header_pairs($module, lines, /)\n--\n\nName and value of each header, in order."},
     {"tls_keys_are_logged", tls_keys_are_logged, METH_NOARGS,
      "tls_keys_are_logged($module, /)\n--\n\nWhether SSLKEYLOGFILE was set at import: libcurl then writes the keys of its "
      "connections there."},

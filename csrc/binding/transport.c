@@ -105,7 +105,9 @@ void ibk_client_options_clean(struct ibk_client_options *options)
 
 void ibk_call_init(struct ibk_call *call)
 {
-    *call = (struct ibk_call){.headers = NULL};
+    call->request = (struct ibk_http_request){.headers = NULL};
+    call->headers = NULL;
+    call->body = (Py_buffer){.obj = NULL};
     ibk_params_init(&call->header_text);
     ibk_signing_init(&call->signed_as.signing);
 }

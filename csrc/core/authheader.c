@@ -61,8 +61,10 @@ static ibk_code put_pair(ibk_span name, ibk_span value, bool first, struct ibk_b
 
 ibk_code ibk_authorization_header(const struct ibk_params *params, ibk_span realm, struct ibk_buf *out, struct ibk_error *err)
 {
+    struct ibk_params_room room;
     struct ibk_params sorted;
     ibk_params_init(&sorted);
+    ibk_params_lend(&sorted, &room);
     ibk_code code = ibk_params_sorted(params, &sorted, err);
     bool first = true;
 
@@ -111,10 +113,12 @@ ibk_code ibk_sign_hmac_sha256(ibk_span base_string, struct ibk_mac_key *key, str
 static ibk_code sign_params(const struct ibk_signature_input *input, const struct ibk_params *params, struct ibk_buf *signature,
                             struct ibk_error *err)
 {
+    struct ibk_room room;
     struct ibk_buf prepend;
     struct ibk_buf base;
     ibk_buf_init_secret(&prepend, (size_t)2 * IBK_SECRET_MAX_SIZE);
     ibk_buf_init_secret(&base, IBK_BASE_STRING_MAX_SIZE);
+    ibk_buf_lend(&base, &room);
     if (input->prepend != NULL) {
         ibk_hex_put(&prepend, ibk_secret_peek(input->prepend));
     }
@@ -161,11 +165,15 @@ ibk_code ibk_request_signature(const struct ibk_signature_input *input, struct i
 
 ibk_code ibk_sign_request(const struct ibk_signature_input *input, struct ibk_buf *header, struct ibk_error *err)
 {
+    struct ibk_params_room params_room;
+    struct ibk_room signature_room;
     struct ibk_params params;
     struct ibk_buf signature;
 
     ibk_params_init(&params);
+    ibk_params_lend(&params, &params_room);
     ibk_buf_init(&signature, IBK_RSA_MAX_BITS / 4);
+    ibk_buf_lend(&signature, &signature_room);
     ibk_code code = ibk_request_signature(input, &signature, err);
     if (code == IBK_OK) {
         code = ibk_params_add_all(&params, input->oauth, err);

@@ -28,8 +28,10 @@ static ibk_code check_method(ibk_span method, struct ibk_error *err)
 static ibk_code put_url(const struct ibk_url *url, enum ibk_query_signing query_signing, struct ibk_buf *out,
                         struct ibk_error *err)
 {
+    struct ibk_room room;
     struct ibk_buf base;
     ibk_buf_init(&base, IBK_URL_MAX_SIZE + 1); /* one more than its text: "/" for an empty path */
+    ibk_buf_lend(&base, &room);
     ibk_url_put_base(url, &base);
     if (query_signing == IBK_QUERY_URL && url->has_query) {
         ibk_buf_put_byte(&base, '?');
@@ -47,12 +49,14 @@ static ibk_code put_params(const struct ibk_base_string_input *input, const stru
 {
     enum ibk_join how = input->query_signing == IBK_QUERY_RFC5849 ? IBK_JOIN_RFC5849 : IBK_JOIN_ONCE;
     bool merged = input->query_signing == IBK_QUERY_MERGE || input->query_signing == IBK_QUERY_RFC5849;
+    struct ibk_room room;
     struct ibk_params with_query;
     struct ibk_buf joined;
     ibk_code code = IBK_OK;
 
     ibk_params_init(&with_query);
     ibk_buf_init(&joined, IBK_BASE_STRING_MAX_SIZE);
+    ibk_buf_lend(&joined, &room);
     if (merged && url->query.len > 0) {
         code = ibk_params_add_all(&with_query, input->params, err);
         if (code == IBK_OK) {

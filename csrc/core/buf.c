@@ -1,6 +1,8 @@
 /* buf.c - the bounded byte buffer. */
 #include "ibk/buf.h"
 
+#include <openssl/crypto.h>
+
 #define FIRST_CAPACITY 512u /* bytes: a signed request grows none of its buffers */
 
 static void init(struct ibk_buf *buf, size_t limit, bool secret)
@@ -18,19 +20,27 @@ void ibk_buf_init_secret(struct ibk_buf *buf, size_t limit)
     init(buf, limit, true);
 }
 
+static bool is_in_room(const struct ibk_buf *buf)
+{
+    return buf->room != NULL && buf->data == buf->room->bytes;
+}
+
 static void give_back(struct ibk_buf *buf)
 {
-    if (buf->secret) {
-        ibk_free_secret(buf->data, buf->capacity);
-    } else {
+    if (buf->secret && buf->data != NULL) {
+        OPENSSL_cleanse(buf->data, buf->capacity);
+    }
+    if (!is_in_room(buf)) {
         ibk_free(buf->data);
     }
 }
 
 void ibk_buf_clean(struct ibk_buf *buf)
 {
+    struct ibk_room *room = buf->room;
     give_back(buf);
     init(buf, buf->limit, buf->secret);
+    buf->room = room;
 }
 
 static size_t next_capacity(const struct ibk_buf *buf, size_t needed)
@@ -68,7 +78,12 @@ bool ibk_buf_grow(struct ibk_buf *buf, size_t len)
         buf->broken = IBK_E_LIMIT;
         return false;
     }
-    move(buf, next_capacity(buf, needed));
+    if (buf->data == NULL && buf->room != NULL && needed <= IBK_ROOM_SIZE) {
+        buf->data = buf->room->bytes;
+        buf->capacity = buf->limit < IBK_ROOM_SIZE ? buf->limit : IBK_ROOM_SIZE;
+    } else {
+        move(buf, next_capacity(buf, needed));
+    }
     return buf->broken == IBK_OK;
 }
 

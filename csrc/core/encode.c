@@ -185,35 +185,22 @@ const bool ibk_unreserved[256] = {
     ['x'] = true, ['y'] = true, ['z'] = true,
 };
 
-/* SIZE_MAX, which is over every limit, where the sum does not fit. */
-static size_t percent_size(ibk_span bytes)
-{
-    size_t unreserved = 0;
-    size_t size;
-    for (size_t i = 0; i < bytes.len; i++) {
-        unreserved += ibk_unreserved[bytes.data[i]];
-    }
-    return ibk_mul_size(bytes.len - unreserved, 2, &size) && ibk_add_size(size, bytes.len, &size) ? size : SIZE_MAX;
-}
-
 void ibk_percent_put(struct ibk_buf *buf, ibk_span bytes)
 {
     static const char digits[] = "0123456789ABCDEF";
-    size_t size = percent_size(bytes);
-    if (size == bytes.len) {
-        ibk_buf_put(buf, bytes);
-        return;
-    }
-    uint8_t *text = ibk_buf_put_room(buf, size);
-    for (size_t i = 0; text != NULL && i < bytes.len; i++) {
-        uint8_t byte = bytes.data[i];
-        if (ibk_unreserved[byte]) {
-            *text++ = byte;
-        } else {
-            *text++ = '%';
-            *text++ = (uint8_t)digits[byte >> 4];
-            *text++ = (uint8_t)digits[byte & 15];
+    for (size_t start = 0; start < bytes.len;) {
+        size_t end = start;
+        while (end < bytes.len && ibk_unreserved[bytes.data[end]]) {
+            end++;
         }
+        if (end > start) {
+            ibk_buf_put(buf, ibk_span_of(bytes.data + start, end - start));
+        }
+        for (; end < bytes.len && !ibk_unreserved[bytes.data[end]]; end++) {
+            const char triplet[] = {'%', digits[bytes.data[end] >> 4], digits[bytes.data[end] & 15]};
+            ibk_buf_put(buf, ibk_span_of(triplet, sizeof triplet));
+        }
+        start = end;
     }
 }
 

@@ -10,6 +10,12 @@ void ibk_params_init(struct ibk_params *params)
     ibk_buf_init(&params->refs, IBK_PARAMS_MAX * sizeof(struct ibk_param_ref));
 }
 
+void ibk_params_lend(struct ibk_params *params, struct ibk_params_room *room)
+{
+    ibk_buf_lend(&params->text, &room->text);
+    ibk_buf_lend(&params->refs, &room->refs);
+}
+
 void ibk_params_clean(struct ibk_params *params)
 {
     ibk_buf_clean(&params->text);
@@ -241,7 +247,7 @@ ibk_code ibk_params_sorted(const struct ibk_params *params, struct ibk_params *o
     if (code == IBK_OK) {
         code = ibk_buf_check(&other, "parameters", err);
     }
-    if (code == IBK_OK) { /* memory of ibk_alloc suits any type */
+    if (code == IBK_OK) { /* memory of ibk_alloc and rooms suit any type */
         sort(params, (struct ibk_param_ref *)(void *)out->refs.data, (struct ibk_param_ref *)(void *)room, count);
     }
     ibk_buf_clean(&other);
@@ -250,8 +256,10 @@ ibk_code ibk_params_sorted(const struct ibk_params *params, struct ibk_params *o
 
 static ibk_code join_sorted(const struct ibk_params *params, struct ibk_buf *out, struct ibk_error *err)
 {
+    struct ibk_params_room room;
     struct ibk_params sorted;
     ibk_params_init(&sorted);
+    ibk_params_lend(&sorted, &room);
     sorted.text.limit = params->text.limit;
     ibk_code code = ibk_params_sorted(params, &sorted, err);
     size_t count = code == IBK_OK ? ibk_params_count(&sorted) : 0;

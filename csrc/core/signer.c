@@ -69,13 +69,16 @@ void ibk_signer_release(struct ibk_signer *signer)
 
 void ibk_signing_init(struct ibk_signing *signing)
 {
-    *signing = (struct ibk_signing){.method = {NULL, 0}};
+    signing->method = signing->url = signing->nonce = signing->timestamp = ibk_span_of(NULL, 0);
     ibk_buf_init(&signing->made_nonce, IBK_NONCE_SIZE);
+    ibk_buf_lend(&signing->made_nonce, &signing->nonce_room);
     ibk_params_init(&signing->oauth);
+    ibk_params_lend(&signing->oauth, &signing->oauth_room);
     ibk_params_init(&signing->query);
     ibk_params_init(&signing->form);
     ibk_buf_init(&signing->url_with_query, IBK_URL_MAX_SIZE);
     ibk_buf_init(&signing->header, IBK_HEADER_MAX_SIZE);
+    ibk_buf_lend(&signing->header, &signing->header_room);
 }
 
 void ibk_signing_clean(struct ibk_signing *signing)

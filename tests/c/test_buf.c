@@ -150,6 +150,66 @@ static void test_usable_again_after_clean(void **state)
     ibk_buf_clean(&buf);
 }
 
+static void test_begins_in_its_room(void **state)
+{
+    (void)state;
+    struct ibk_room room;
+    struct ibk_buf buf;
+    long before = ibk_test_live_allocations();
+    ibk_buf_init(&buf, 1000);
+    ibk_buf_lend(&buf, &room);
+    for (int turn = 0; turn < 2; turn++) { /* the second time in the same room, after cleaning */
+        ibk_span full = repeated("x", IBK_ROOM_SIZE);
+        ibk_buf_put(&buf, ibk_span_of(full.data, IBK_ROOM_SIZE - 1));
+        ibk_buf_put_byte(&buf, 'x');
+        assert_bytes(ibk_span_of(room.bytes, IBK_ROOM_SIZE), full);
+        assert_bytes(ibk_buf_peek(&buf), full);
+        assert_ptr_equal(buf.data, room.bytes);
+        assert_int_equal(ibk_test_live_allocations(), before);
+        ibk_buf_put_byte(&buf, 'x');
+        assert_bytes(ibk_buf_peek(&buf), repeated("x", IBK_ROOM_SIZE + 1));
+        assert_ptr_not_equal(buf.data, room.bytes);
+        assert_int_equal(ibk_test_live_allocations(), before + 1);
+        ibk_buf_clean(&buf);
+        assert_int_equal(ibk_test_live_allocations(), before);
+    }
+    ibk_buf_put(&buf, repeated("x", IBK_ROOM_SIZE + 1)); /* never in it */
+    assert_ptr_not_equal(buf.data, room.bytes);
+    ibk_buf_clean(&buf);
+}
+
+static void test_limit_below_its_room(void **state)
+{
+    (void)state;
+    struct ibk_room room = {.bytes = {0}};
+    struct ibk_buf buf;
+    ibk_buf_init(&buf, 3);
+    ibk_buf_lend(&buf, &room);
+    ibk_buf_put_text(&buf, "abc");
+    assert_ok(ibk_buf_check(&buf, "thing", &err));
+    ibk_buf_put_byte(&buf, 'd');
+    assert_refused(IBK_E_LIMIT, ibk_buf_check(&buf, "thing", &err));
+    assert_int_equal(room.bytes[3], 0);
+    ibk_buf_clean(&buf);
+}
+
+static void test_no_memory_beyond_its_room(void **state)
+{
+    (void)state;
+    struct ibk_room room;
+    struct ibk_buf buf;
+    ibk_buf_init(&buf, 1000);
+    ibk_buf_lend(&buf, &room);
+    ibk_test_fail_allocation(1);
+    ibk_buf_put(&buf, repeated("x", IBK_ROOM_SIZE));
+    assert_ok(ibk_buf_check(&buf, "thing", &err));
+    ibk_buf_put_byte(&buf, 'x');
+    ibk_test_fail_allocation(0);
+    assert_refused(IBK_E_NO_MEMORY, ibk_buf_check(&buf, "thing", &err));
+    assert_bytes(ibk_buf_peek(&buf), repeated("x", IBK_ROOM_SIZE));
+    ibk_buf_clean(&buf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -162,6 +222,9 @@ int main(void)
         checked(test_room_beyond_half_of_all_memory),
         checked(test_out_of_memory),
         checked(test_usable_again_after_clean),
+        checked(test_begins_in_its_room),
+        checked(test_limit_below_its_room),
+        checked(test_no_memory_beyond_its_room),
     };
     return cmocka_run_group_tests_name("buf", tests, NULL, NULL);
 }

@@ -132,6 +132,29 @@ static void test_secret_buffer_wipes_when_cleaned(void **state)
     assert_true(was_wiped(bytes));
 }
 
+static void test_secret_buffer_wipes_its_room(void **state)
+{
+    (void)state;
+    struct ibk_room room;
+    struct ibk_buf buf;
+    for (size_t left = 0; left < 2; left++) {
+        row("leaves it: %zu", left);
+        ibk_span bytes = scrambled(IBK_ROOM_SIZE, 3);
+        ibk_buf_init_secret(&buf, 4000);
+        ibk_buf_lend(&buf, &room);
+        ibk_buf_put(&buf, bytes);
+        assert_ptr_equal(buf.data, room.bytes);
+        watch();
+        ibk_buf_put(&buf, repeated("x", left));
+        if (left == 0) {
+            ibk_buf_clean(&buf);
+        }
+        assert_row(was_wiped(bytes));
+        assert_row(ibk_span_find(ibk_span_of(room.bytes, IBK_ROOM_SIZE), ibk_span_of(bytes.data, 4)) == IBK_ROOM_SIZE);
+        ibk_buf_clean(&buf);
+    }
+}
+
 static void test_secret_buffer_wipes_what_it_leaves(void **state)
 {
     (void)state;
@@ -169,6 +192,7 @@ int main(void)
         checked(test_null),
         checked(test_equal),
         checked(test_secret_buffer_wipes_when_cleaned),
+        checked(test_secret_buffer_wipes_its_room),
         checked(test_secret_buffer_wipes_what_it_leaves),
         checked(test_plain_buffer_is_not_wiped),
     };

@@ -1,7 +1,7 @@
 /*
  * buf.h - a growing byte buffer with a hard limit.
  *
- * The buffer owns its memory and is the only one to move it. Appending never fails on the spot: the first append that would
+ * The buffer owns its memory and is the only one to move it; it may begin in a room that it was lent. Appending never fails on the spot: the first append that would
  * pass the limit or finds no memory marks the buffer broken, later ones do nothing, and ibk_buf_check tells. So text can be
  * put together line by line and checked once, before anybody reads it.
  *
@@ -12,11 +12,28 @@
 
 #include "ibk/error.h"
 
+#include <stddef.h>
+
+/*
+ * Whoever works with many buffers lends them rooms on the stack, which are enough for each piece of a signed request as IBKR
+ * has it. In tests they are soon too small, so that these see buffers leave them, and run out of memory.
+ */
+#ifdef IBK_TESTING
+#define IBK_ROOM_SIZE 16u
+#else
+#define IBK_ROOM_SIZE 512u /* bytes */
+#endif
+
+struct ibk_room {
+    _Alignas(max_align_t) uint8_t bytes[IBK_ROOM_SIZE];
+};
+
 struct ibk_buf {
     uint8_t *data;
     size_t len;
     size_t capacity;
-    size_t limit; /* neither len nor capacity ever passes it */
+    size_t limit;          /* neither len nor capacity ever passes it */
+    struct ibk_room *room; /* where it begins; NULL: in memory of its own */
     bool secret;
     ibk_code broken; /* IBK_OK, IBK_E_LIMIT or IBK_E_NO_MEMORY */
 };
@@ -24,6 +41,12 @@ struct ibk_buf {
 /* No memory is taken before the first byte is put. limit in bytes. */
 void ibk_buf_init(struct ibk_buf *buf, size_t limit);
 void ibk_buf_init_secret(struct ibk_buf *buf, size_t limit);
+
+/* Before the first byte is put. The room outlives the buffer, whose pointer to it stays when the buffer is cleaned. */
+static inline void ibk_buf_lend(struct ibk_buf *buf, struct ibk_room *room)
+{
+    buf->room = room;
+}
 
 /* Gives the memory back (wiped, if secret). The buffer is then empty and may be used again. */
 void ibk_buf_clean(struct ibk_buf *buf);

@@ -19,7 +19,13 @@ struct ibk_params {
     struct ibk_buf refs; /* array of struct ibk_param_ref */
 };
 
+/* Room for a dozen of them: see ibk_buf_lend. */
+struct ibk_params_room {
+    struct ibk_room text, refs;
+};
+
 void ibk_params_init(struct ibk_params *params);
+void ibk_params_lend(struct ibk_params *params, struct ibk_params_room *room);
 void ibk_params_clean(struct ibk_params *params);
 
 /* Names and values as they are, decoded. */

@@ -22,7 +22,7 @@ ibk_code ibk_signer_new(const struct ibk_signer_options *options, struct ibk_sig
 struct ibk_signer *ibk_signer_acquire(struct ibk_signer *signer);
 void ibk_signer_release(struct ibk_signer *signer);
 
-/* One request on its way through the stages. */
+/* One request on its way through the stages. Stays where it was initialised. */
 struct ibk_signing {
     ibk_span method;               /* the input: as sent */
     ibk_span url;                  /* without `query`; afterwards exactly as signed and to be sent */
@@ -34,6 +34,8 @@ struct ibk_signing {
     struct ibk_buf url_with_query; /* what `url` points to where there was a query, else empty */
     struct ibk_buf made_nonce;     /* in between */
     struct ibk_params oauth;
+    struct ibk_room header_room, nonce_room;
+    struct ibk_params_room oauth_room;
 };
 
 void ibk_signing_init(struct ibk_signing *signing);
