@@ -116,7 +116,7 @@ class Credential:
 class Call(Send):
     """One call on its way: what the caller asked for, checked, and what was tried so far."""
 
-    given: Sequence[tuple[str, str]] = ()  # the caller's headers
+    given: Sequence[tuple[str, str]]  # the caller's headers
     has_cookie = False
     last = False  # may still go out while the session closes
     attempts = 1
@@ -135,10 +135,48 @@ class Call(Send):
         self.own = own  # of the session itself: safe to repeat, and not to be mended by what it mends
         self.repeatable = own or method in ("GET", "HEAD")
         self.brokerage = brokerage  # needs the brokerage session
+        # The class has them all, but each is read with every attempt, and an object's own are found sooner.
+        self.given = ()
+        self.body = self.params = self.form = self.nonce = None
 
 
 class Flow:
     """State and decisions of one session. Waits for nothing itself: see `steps`."""
+
+    # Not for memory: CPython finds attributes and methods of an object with more than 30 of them the slow way.
+    __slots__ = (
+        "_counting",
+        "_counts",
+        "_crowd",
+        "_eager",
+        "_failures",
+        "_next_renewal",
+        "_nonce",
+        "_on_event",
+        "_parameters_in",
+        "_query_signing",
+        "_renewal_error",
+        "_renewal_gate",
+        "_renewing",
+        "_retries",
+        "_skew_told",
+        "_store",
+        "_tickles_failing",
+        "access_token",
+        "base_url",
+        "brokerage",
+        "clock",
+        "closed",
+        "consumer",
+        "cookie",
+        "credential",
+        "last_error",
+        "last_tickle",
+        "pacer",
+        "read_only",
+        "server_clock",
+        "timeout_ms",
+    )
 
     def __init__(
         self,

@@ -24,10 +24,10 @@ class Log:
 
     def is_debugging(self) -> bool:
         """Whether DEBUG messages go anywhere."""
-        if self._logger is None and "logging" not in sys.modules:
+        logger = self._logger
+        if logger is None and (logger := self._get()) is None:
             return False
-        logger = self._get()
-        return logger is not None and logger.isEnabledFor(DEBUG)
+        return logger.isEnabledFor(DEBUG)
 
     def log(self, level: int, message: str, *values: object, trace: bool = False) -> None:
         """`trace`: with the exception that is being handled."""

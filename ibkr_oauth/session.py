@@ -313,8 +313,9 @@ class Session(AnySession, Closing):
         return self._run(flow.call(call, outcome))
 
     def _send(self, step: Send) -> Response:
+        perform = self._perform  # what is called as a method is looked for in the class first
         try:
-            return self._perform(step)
+            return perform(step)
         except KeyboardInterrupt:
             if not step.repeatable:
                 self._flow.unknown(f"{step.method} {path_of(step.url)}: interrupted, and perhaps processed")
