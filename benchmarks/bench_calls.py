@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import Any
 from urllib.parse import unquote
 
@@ -31,6 +32,9 @@ CALLS = 512
 #: Seconds. A call whose answer is there before the thread sleeps takes some 70 % of the time of one that has to be woken:
 #: a sample of a few calls is one or the other by chance, and a long one has both.
 SAMPLE = 0.1
+
+#: Calls of one before the other has its turn, and how often each has one, where two are compared closely.
+BLOCK, BLOCKS = 50, 101
 
 #: Calls in one call of C, so that the way there does not count.
 LOOP = 16
@@ -137,6 +141,22 @@ def test_call(
     else:
         one = client(contestant)
         measure(contest("call", connection), contestant, lambda: one.get(path))
+
+
+def test_call_beside_pycurl(client: NewClient, results: Results, smoke: bool, turns: int) -> None:
+    """The two take turns of milliseconds, since a busy host slows a virtual machine down for longer than that."""
+    pair = {"ours": client("ours"), "bare pycurl": client("bare pycurl")}
+    for _ in range(turns):
+        blocks: dict[str, list[float]] = {who: [] for who in pair}
+        for _ in range(1 if smoke else BLOCKS):
+            for who, one in pair.items():
+                start = time.perf_counter()
+                for _ in range(BLOCK):
+                    one.get(PATH)
+                blocks[who].append((time.perf_counter() - start) / BLOCK)
+        if not smoke:
+            for who, figures in blocks.items():
+                results.add("call beside pycurl", who, median(figures))
 
 
 @pytest.mark.benchmark(timer=time.perf_counter, min_time=SAMPLE)

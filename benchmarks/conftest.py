@@ -65,6 +65,11 @@ def smoke(pytestconfig: pytest.Config) -> bool:
 
 
 @pytest.fixture(scope="session")
+def turns(pytestconfig: pytest.Config, smoke: bool) -> int:
+    return 1 if smoke else pytestconfig.getoption("turns")
+
+
+@pytest.fixture(scope="session")
 def results(pytestconfig: pytest.Config) -> Results:
     return pytestconfig.stash[RESULTS]
 

@@ -144,7 +144,7 @@ def test_number_of_arguments(signer):
 
 
 def test_number_of_seconds_is_its_digits(signer):
-    for seconds in (-1, 0, 1700000000, 2**63 - 1):
+    for seconds in (-(2**63), -1, 0, 9, 10, 1700000000, 2**63 - 1):
         assert signer.sign("GET", URL, None, None, "n", seconds) == signer.sign(
             "GET", URL, None, None, "n", str(seconds)
         )
