@@ -7,10 +7,12 @@ import hashlib
 import hmac
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from statistics import median
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -33,8 +35,8 @@ CALLS = 512
 #: a sample of a few calls is one or the other by chance, and a long one has both.
 SAMPLE = 0.1
 
-#: Calls of one before the other has its turn, and how often each has one, where two are compared closely.
-BLOCK, BLOCKS = 50, 101
+#: Turns within one process, where two are compared closely.
+BLOCKS = 101
 
 #: Calls in one call of C, so that the way there does not count.
 LOOP = 16
@@ -143,20 +145,26 @@ def test_call(
         measure(contest("call", connection), contestant, lambda: one.get(path))
 
 
-def test_call_beside_pycurl(client: NewClient, results: Results, smoke: bool, turns: int) -> None:
-    """The two take turns of milliseconds, since a busy host slows a virtual machine down for longer than that."""
-    pair = {"ours": client("ours"), "bare pycurl": client("bare pycurl")}
+def test_call_beside_pycurl(server: Server, known: Known, results: Results, smoke: bool, turns: int) -> None:
+    pair = ("ours", "bare pycurl")
+    blocks = 1 if smoke else BLOCKS
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.pair",
+        *pair,
+        known.folder,
+        server.base_url,
+        server.ca_file,
+        str(blocks),
+    ]
+    root = Path(__file__).parents[1]
     for _ in range(turns):
-        blocks: dict[str, list[float]] = {who: [] for who in pair}
-        for _ in range(1 if smoke else BLOCKS):
-            for who, one in pair.items():
-                start = time.perf_counter()
-                for _ in range(BLOCK):
-                    one.get(PATH)
-                blocks[who].append((time.perf_counter() - start) / BLOCK)
+        seconds = json.loads(subprocess.run(command, check=True, cwd=root, stdout=subprocess.PIPE, text=True).stdout)
+        assert set(seconds) == set(pair)
         if not smoke:
-            for who, figures in blocks.items():
-                results.add("call beside pycurl", who, median(figures))
+            for who in pair:
+                results.add("call beside pycurl", who, seconds[who])
 
 
 @pytest.mark.benchmark(timer=time.perf_counter, min_time=SAMPLE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import sys
 import weakref
 from collections.abc import Mapping
 from types import TracebackType
@@ -145,7 +146,7 @@ class AsyncSession(AnySession):
     ) -> Response:
         """One call; see `Session.request`."""
         call = self._flow.prepare(method, path, params, json, data, headers, timeout)
-        if telemetry.is_used():
+        if telemetry.API in sys.modules:
             with telemetry.span(method, call.path) as span:
                 return span.done(await self._call(call))
         return await self._call(call)

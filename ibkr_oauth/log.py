@@ -25,9 +25,11 @@ class Log:
     def is_debugging(self) -> bool:
         """Whether DEBUG messages go anywhere."""
         logger = self._logger
-        if logger is None and (logger := self._get()) is None:
-            return False
-        return logger.isEnabledFor(DEBUG)
+        if logger is None:
+            if "logging" not in sys.modules:
+                return False
+            logger = self._get()
+        return logger is not None and logger.isEnabledFor(DEBUG)
 
     def log(self, level: int, message: str, *values: object, trace: bool = False) -> None:
         """`trace`: with the exception that is being handled."""

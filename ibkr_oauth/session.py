@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -293,7 +294,7 @@ class Session(AnySession, Closing):
         `error.sent` is False where nothing of the request left this computer.
         """
         call = self._flow.prepare(method, path, params, json, data, headers, timeout)
-        if telemetry.is_used():
+        if telemetry.API in sys.modules:
             with telemetry.span(method, call.path) as span:
                 return span.done(self._call(call))
         return self._call(call)

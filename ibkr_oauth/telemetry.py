@@ -9,13 +9,8 @@ from typing import Any
 
 from .transport import Response
 
-#: The module that a program which uses OpenTelemetry has imported.
+#: The module that a program which uses OpenTelemetry has imported: spans are made where it is in `sys.modules`.
 API = "opentelemetry.trace"
-
-
-def is_used() -> bool:
-    """Whether spans are made."""
-    return API in sys.modules
 
 
 class Span:

@@ -647,7 +647,7 @@ import sys
 sys.path[:0] = {[str(project)]!r}
 from ibkr_oauth import AsyncSession, Session, telemetry
 session = Session(cookie="x")
-assert not telemetry.is_used()
+assert telemetry.API not in sys.modules
 assert not [name for name in sys.modules if name.startswith("opentelemetry")]
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
