@@ -416,16 +416,11 @@ static bool append(PyObject *list, PyObject *item)
 
 static bool get_lines(PyObject *value, ibk_span *out)
 {
-    char *data;
-    Py_ssize_t size;
     if (!PyBytes_Check(value)) {
         ibk_raise_type("lines", "bytes", value);
         return false;
     }
-    if (PyBytes_AsStringAndSize(value, &data, &size) < 0) {
-        return false;
-    }
-    *out = ibk_span_of(data, (size_t)size);
+    *out = ibk_span_of(PyBytes_AsString(value), (size_t)PyBytes_Size(value));
     return true;
 }
 

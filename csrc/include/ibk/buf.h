@@ -1,9 +1,9 @@
 /*
  * buf.h - a growing byte buffer with a hard limit.
  *
- * The buffer owns its memory and is the only one to move it; it may begin in a room that it was lent. Appending never fails on the spot: the first append that would
- * pass the limit or finds no memory marks the buffer broken, later ones do nothing, and ibk_buf_check tells. So text can be
- * put together line by line and checked once, before anybody reads it.
+ * The buffer owns its memory and is the only one to move it; it may begin in a room that it was lent. Appending never fails on
+ * the spot: the first append that would pass the limit or finds no memory marks the buffer broken, later ones do nothing, and
+ * ibk_buf_check tells. So text can be put together line by line and checked once, before anybody reads it.
  *
  * A buffer made with ibk_buf_init_secret wipes what it leaves behind when it grows and when it is cleaned.
  */
