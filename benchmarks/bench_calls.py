@@ -25,6 +25,7 @@ from .bare import BareHttp
 from .conftest import Measure
 from .known import Known
 from .native import Server
+from .pair import BLOCKS
 from .peers import BARE, CLIENTS, PATHS, Client
 from .profile_get import LAYERS, layers
 from .table import Results, contest
@@ -34,9 +35,6 @@ CALLS = 512
 #: Seconds. A call whose answer is there before the thread sleeps takes some 70 % of the time of one that has to be woken:
 #: a sample of a few calls is one or the other by chance, and a long one has both.
 SAMPLE = 0.1
-
-#: Turns within one process, where two are compared closely.
-BLOCKS = 101
 
 #: Calls in one call of C, so that the way there does not count.
 LOOP = 16

@@ -13,27 +13,30 @@ from pathlib import Path
 from statistics import median
 
 from .known import Known
-from .peers import PATHS, new_client
+from .peers import PATHS, Client, new_client
 from .process import Place
 
-#: Calls of one before the other has its turn.
-BLOCK = 50
+#: Calls of one before the other has its turn, and turns in one process.
+BLOCK, BLOCKS = 50, 101
+
+
+def seconds(client: Client) -> float:
+    """Of a call."""
+    path = PATHS["keep-alive"]
+    start = time.perf_counter()
+    for _ in range(BLOCK):
+        client.get(path)
+    return (time.perf_counter() - start) / BLOCK
 
 
 def main() -> None:
     *names, folder, base_url, ca_file, blocks = sys.argv[1:]
-    place, known, path = Place(base_url, ca_file), Known(Path(folder)), PATHS["keep-alive"]
+    place, known = Place(base_url, ca_file), Known(Path(folder))
     clients = {name: new_client(name, place, known) for name in names}
     for client in clients.values():
-        for _ in range(BLOCK):
-            client.get(path)
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(int(blocks)):
-        for name, client in clients.items():
-            start = time.perf_counter()
-            for _ in range(BLOCK):
-                client.get(path)
-            times[name].append((time.perf_counter() - start) / BLOCK)
+        seconds(client)  # opens the connection
+    turns = [{name: seconds(client) for name, client in clients.items()} for _ in range(int(blocks))]
+    times = {name: [turn[name] for turn in turns] for name in names}
     print(json.dumps({name: median(figures) for name, figures in times.items()}))
     for client in clients.values():
         client.close()

@@ -18,11 +18,11 @@ from .flow import Call
 from .health import BrokerageStatus
 from .log import WARNING, Log
 from .redact import path_of
-from .session import AnySession, SessionOptions
+from .session import AnySession, SessionOptions, carry
 from .signing import Pairs, SignedRequest
 from .steps import Adopt, Background, Enter, Gate, Pause, Result, Send, Step, Steps
 from .tokens import AccessToken
-from .transport import Response, answer, check_allowed
+from .transport import Answered, Response, answer, check_allowed
 
 if TYPE_CHECKING:
     from .integrations import WebSocketParameters
@@ -55,7 +55,7 @@ class _Line:
         self._waiting[key] = future
         try:
             self.client.submit(key, *step.native())
-            answered = cast("tuple[int, bytes, bytes, int, bool]", await future)
+            answered = cast("Answered", await future)
         except asyncio.CancelledError:
             session = self._session()
             if self.client.cancel(key) and not step.repeatable and session is not None:
@@ -337,10 +337,7 @@ class AsyncSession(AnySession):
             carrier = self._carrier
             if carrier is None:
                 raise SessionClosed("the session was closed")
-            url, headers = step.signed()
-            return await carrier.send(
-                step.method, url, headers, step.body, timeout=step.timeout_ms / 1000, repeatable=step.repeatable
-            )
+            return await carry(carrier, step)
         if type(step) is Pause:
             await self._pause(step.seconds)
         elif type(step) is Enter:

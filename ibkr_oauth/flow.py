@@ -135,7 +135,7 @@ class Call(Send):
         self.own = own  # of the session itself: safe to repeat, and not to be mended by what it mends
         self.repeatable = own or method in ("GET", "HEAD")
         self.brokerage = brokerage  # needs the brokerage session
-        # The class has them all, but each is read with every attempt, and an object's own are found sooner.
+        # Each is read with every attempt, and an object's own attributes are found sooner than those of its class.
         self.given = ()
         self.body = self.params = self.form = self.nonce = None
 
@@ -707,7 +707,7 @@ class Flow:
 
     def _look(self, call: Call, response: Response) -> None:
         """What every answer tells: the time, the cookie, whether the token is good."""
-        with self._counting:
+        with self._counting:  # as `count`, without a function more on the way of each call
             self._counts["requests"] += 1
         for date in _core.header_values(response._headers, "date"):
             if self.server_clock.observe(date, call.steady):

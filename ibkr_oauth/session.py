@@ -260,7 +260,7 @@ class Session(AnySession, Closing):
         super().__init__(consumer, access_token, **options)
         transport = options.get("transport") or Transport(self._options)
         self._transport: Carrier = transport
-        self._perform = transport.perform if isinstance(transport, Transport) else partial(_carry, transport)
+        self._perform = transport.perform if isinstance(transport, Transport) else partial(carry, transport)
         self._closing = threading.Event()
         self._keeping = threading.Lock()
         self._keeper: Keeper | None = None
@@ -544,7 +544,8 @@ class Session(AnySession, Closing):
             self._keeper.remove(self._key)
 
 
-def _carry(carrier: Carrier, step: Send) -> Response:
+def carry(carrier: Any, step: Send) -> Any:
+    """By a transport of the caller's, which does not sign; what its `send` gives, a coroutine or a Response."""
     url, headers = step.signed()
     return carrier.send(
         step.method, url, headers, step.body, timeout=step.timeout_ms / 1000, repeatable=step.repeatable

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from . import _core
-
 if TYPE_CHECKING:
     from ._core import RequestSigner
 
@@ -73,11 +71,6 @@ class Send:
         url, header = self.signer.sign(self.method, self.url, self.params, self.form, self.nonce, int(self.timestamp))
         headers.append(("Authorization", header))
         return url, headers
-
-    @property
-    def sent_url(self) -> str:
-        """With the whole query."""
-        return _core.url_with_query(self.url, self.params) if self.params else self.url
 
 
 class Pause:

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
 from . import _core, answers
@@ -236,7 +236,7 @@ class Transport:
         pool = self._pool
         if pool is None:
             raise SessionClosed("the connections were closed")
-        if guard is not None:
+        if guard is not None:  # as check_allowed, without a function more on the way of each call
             guard(step.url)
         try:
             client = pool.idle.pop()
@@ -287,14 +287,19 @@ def transport_options(
     }
 
 
-def answer(step: Send, answered: tuple[int, bytes, bytes, int, bool]) -> Response:
+#: What the C core gives for a request: status, header lines, body, microseconds, whether the connection was reused.
+Answered: TypeAlias = tuple[int, bytes, bytes, int, bool]
+
+
+def answer(step: Send, answered: Answered) -> Response:
     """What the C core gave for it, as people see it."""
     status, headers, content, elapsed, reused = answered
     if logger.is_debugging():
         how = ", reused" if reused else ""
         words = "%s %s -> %d, %.1f ms%s"
         logger.log(DEBUG, words, step.method, without_query(step.url), status, elapsed / 1000, how)
-    return Response(step.method, step.sent_url if step.params else step.url, status, headers, content, elapsed)
+    url = _core.url_with_query(step.url, step.params) if step.params else step.url
+    return Response(step.method, url, status, headers, content, elapsed)
 
 
 def milliseconds(seconds: float) -> int:

@@ -414,21 +414,20 @@ static bool append(PyObject *list, PyObject *item)
     return good;
 }
 
-static bool get_lines(PyObject *value, ibk_span *out)
+static ibk_span lines_of(PyObject *bytes)
 {
-    if (!PyBytes_Check(value)) {
-        ibk_raise_type("lines", "bytes", value);
-        return false;
-    }
-    *out = ibk_span_of(PyBytes_AsString(value), (size_t)PyBytes_Size(value));
-    return true;
+    return ibk_span_of(PyBytes_AsString(bytes), (size_t)PyBytes_Size(bytes));
 }
 
 static PyObject *header_pairs(PyObject *module, PyObject *argument)
 {
-    ibk_span lines, name, value;
+    ibk_span name, value;
     (void)module;
-    PyObject *pairs = get_lines(argument, &lines) ? PyList_New(0) : NULL;
+    if (!PyBytes_Check(argument)) {
+        return ibk_raise_type("lines", "bytes", argument);
+    }
+    ibk_span lines = lines_of(argument);
+    PyObject *pairs = PyList_New(0);
     while (pairs != NULL && next_header(&lines, &name, &value)) {
         if (!append(pairs, Py_BuildValue("(NN)", decode(name), decode(value)))) {
             Py_CLEAR(pairs);
@@ -437,10 +436,10 @@ static PyObject *header_pairs(PyObject *module, PyObject *argument)
     return pairs;
 }
 
-static PyObject *values_in_lines(PyObject *argument, ibk_span wanted)
+static PyObject *values_in_lines(ibk_span lines, ibk_span wanted)
 {
-    ibk_span lines, name, value;
-    PyObject *values = get_lines(argument, &lines) ? PyList_New(0) : NULL;
+    ibk_span name, value;
+    PyObject *values = PyList_New(0);
     while (values != NULL && next_header(&lines, &name, &value)) {
         if (ibk_span_equal_nocase(name, wanted) && !append(values, decode(value))) {
             Py_CLEAR(values);
@@ -454,7 +453,7 @@ static int is_named(const struct ibk_state *state, PyObject *pair, ibk_span name
 {
     ibk_span text;
     if (!PyTuple_Check(pair) || PyTuple_Size(pair) != 2) {
-        ibk_raise_type("headers", "bytes or a list of (name, value)", pair);
+        ibk_raise_type("headers", "list of (name, value)", pair);
         return -1;
     }
     if (!ibk_get_text(state, PyTuple_GetItem(pair, 0), "header name", &text)) {
@@ -483,10 +482,13 @@ static PyObject *header_values(PyObject *module, PyObject *const *args, Py_ssize
     if (count != 2) {
         return PyErr_Format(PyExc_TypeError, "header_values() takes 2 arguments (%zd given)", count);
     }
+    if (!PyList_Check(args[0]) && !PyBytes_Check(args[0])) {
+        return ibk_raise_type("headers", "bytes or list of (name, value)", args[0]);
+    }
     if (!ibk_get_text(state, args[1], "name", &wanted)) {
         return NULL;
     }
-    return PyList_Check(args[0]) ? values_in_pairs(state, args[0], wanted) : values_in_lines(args[0], wanted);
+    return PyList_Check(args[0]) ? values_in_pairs(state, args[0], wanted) : values_in_lines(lines_of(args[0]), wanted);
 }
 
 static PyObject *tls_keys_are_logged(PyObject *module, PyObject *args)

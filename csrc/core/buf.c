@@ -27,10 +27,13 @@ static bool is_in_room(const struct ibk_buf *buf)
 
 static void give_back(struct ibk_buf *buf)
 {
-    if (buf->secret && buf->data != NULL) {
-        OPENSSL_cleanse(buf->data, buf->capacity);
-    }
-    if (!is_in_room(buf)) {
+    if (is_in_room(buf)) {
+        if (buf->secret) {
+            OPENSSL_cleanse(buf->data, buf->capacity);
+        }
+    } else if (buf->secret) {
+        ibk_free_secret(buf->data, buf->capacity);
+    } else {
         ibk_free(buf->data);
     }
 }
