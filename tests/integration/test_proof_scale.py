@@ -16,6 +16,6 @@ def test_thousand_sessions(pem: dict[str, str], tmp_path: Path) -> None:
     assert said["threads"] == 3, "Python's own, the engine's, and the one that listens"
     assert said["bytes_each"] < 60 * 1024
     assert said["failures"] == 0
-    # All are due at about the same time, and a sandbox in Python needs seconds for a thousand on a busy machine.
-    assert _INTERVAL * 0.9 < said["longest_silence"] < _INTERVAL + 5
+    # All are due at about the same time, and a sandbox in Python needs seconds for a thousand: `turn`, three at least.
+    assert _INTERVAL * 0.9 < said["longest_silence"] < _INTERVAL + 2 * said["turn"], "nobody waits for two turns"
     assert closed == {"after_close": 0}

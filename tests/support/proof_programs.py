@@ -136,6 +136,10 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def beats(keeping: list[_core.KeepAlive]) -> int:
+    return sum(good for _, good, _, _, _ in (one.status() for one in keeping))
+
+
 def thousand_sessions() -> None:
     first = Session.from_env(keep_alive=0.1).open()
     wait_for(beaten(first))
@@ -152,6 +156,7 @@ def thousand_sessions() -> None:
     ]
     keeping = [session._keep_alive for session in sessions if session._keep_alive]
     longest_silence = 0
+    began, beats_before = time.monotonic(), beats(keeping)
 
     def all_were_kept_alive_twice() -> bool:
         nonlocal longest_silence
@@ -160,11 +165,13 @@ def thousand_sessions() -> None:
         return all(good >= 2 for _, good, _, _, _ in states)
 
     wait_for(all_were_kept_alive_twice, 60)
+    seconds_each = (time.monotonic() - began) / (beats(keeping) - beats_before)
     gc.collect()
     say(
         kept=len(keeping),
         failures=sum(sent - good for sent, good, _, _, _ in (one.status() for one in keeping)),
         longest_silence=longest_silence / 1000,
+        turn=seconds_each * len(keeping),
         bytes_each=(resident() - before) / 1000,
         engine_threads=_core.engine_threads(),
         threads=threads_of_the_system(),
