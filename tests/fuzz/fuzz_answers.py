@@ -1,5 +1,6 @@
-"""What the service answers, and what is made of it: the error that it means, its redacted text, JSON, dates, the third leg,
-and texts that a person pastes to have them explained. Nothing raises what is not ours, and a secret never gets through.
+"""What the service answers, and what is made of it: its headers, the error that it means, its redacted text, JSON, dates,
+the third leg, and texts that a person pastes to have them explained. Nothing raises what is not ours, and a secret never
+gets through.
 
 Input: a byte that chooses, a line each for status, header name, header value and path, then the body. SECRET in it stands
 for the secrets below, in turn.
@@ -24,7 +25,7 @@ with watched(
     "ibkr_oauth.html",
     "ibkr_oauth.transport",
 ):
-    from ibkr_oauth import advice, answers, clock, html, oauth
+    from ibkr_oauth import _core, advice, answers, clock, html, oauth
     from ibkr_oauth.errors import IBKROAuthError, LiveSessionTokenError, ServerError
     from ibkr_oauth.redact import MAX_BODY, redact
     from ibkr_oauth.transport import Response
@@ -104,6 +105,21 @@ def check_date(value: str) -> None:
         assert seconds == (theirs if theirs is not None and theirs >= 0 else None)
 
 
+def check_header_lines(lines: bytes) -> None:
+    """As they are split here, without a look at the C core's way."""
+    expected = []
+    for line in lines.split(b"\n"):
+        name, colon, value = line.partition(b":")
+        if colon:
+            expected.append((name.decode("latin-1"), value.lstrip(b" \t").rstrip(b" \t\r").decode("latin-1")))
+    assert _core.header_pairs(lines) == expected
+    for name, _ in [*expected, ("date", "")]:
+        if name.isascii():
+            values = [value for other, value in expected if other.lower() == name.lower()]
+            assert _core.header_values(lines, name.upper()) == values
+            assert _core.header_values(expected, name.lower()) == values
+
+
 def target(data: bytes) -> None:
     given = Input(data)
     kind = given.choice(4)
@@ -118,6 +134,7 @@ def target(data: bytes) -> None:
     )
     check_redacted(text)
     check_date(value)
+    check_header_lines(body)
     if kind == 3:
         advice.explain_heard(advice.hear(text))
     elif kind == 2:
