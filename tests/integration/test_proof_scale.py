@@ -16,6 +16,7 @@ def test_thousand_sessions(pem: dict[str, str], tmp_path: Path) -> None:
     assert said["threads"] == 3, "Python's own, the engine's, and the one that listens"
     assert said["bytes_each"] < 60 * 1024
     assert said["failures"] == 0
-    # All are due at about the same time, and a sandbox in Python needs seconds for a thousand: `turn`, three at least.
-    assert _INTERVAL * 0.9 < said["longest_silence"] < _INTERVAL + 2 * said["turn"], "nobody waits for two turns"
+    # All are due at about the same time: `turn` is what a thousand take here, 3 to 4 seconds, and longer on a busy machine.
+    behind_others = max(5, said["turn"])
+    assert _INTERVAL * 0.9 < said["longest_silence"] < _INTERVAL + behind_others
     assert closed == {"after_close": 0}
